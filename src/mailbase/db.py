@@ -1,0 +1,73 @@
+"""PostgreSQL: one pool a process, JSON as JSON, and errors said once.
+
+``Connection`` is what every noun takes first. Inside a request or a job it is already in a transaction.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import msgspec
+
+from mailbase.errors import Unavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+CONNECTION_ERRORS = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+"""What a restart of the server looks like from here: wait and try again."""
+
+
+def _encode_json(value: Any) -> bytes:
+    return b"\x01" + msgspec.json.encode(value)
+
+
+def _decode_json(data: bytes) -> Any:
+    return msgspec.json.decode(data[1:])
+
+
+async def _prepare(connection: Connection) -> None:
+    # Binary, because COPY takes no text codec.
+    await connection.set_type_codec("jsonb", schema="pg_catalog", format="binary", encoder=_encode_json, decoder=_decode_json)
+
+
+async def connect(url: str) -> Connection:
+    """Open one connection outside any pool (listeners, migrations)."""
+    connection: Connection = await asyncpg.connect(url, timeout=10, server_settings={"application_name": "mailbase", "timezone": "UTC"})
+    await _prepare(connection)
+    return connection
+
+
+@asynccontextmanager
+async def open_pool(url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60) -> AsyncGenerator[Pool]:
+    """Open the process's pool and close it again, letting running queries finish for up to five seconds.
+
+    Raises:
+        Unavailable: the server does not answer or refuses.
+
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=10,
+            command_timeout=command_timeout,
+            init=_prepare,
+            server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
+        )
+    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        raise Unavailable(f"PostgreSQL does not answer: {error}") from error
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 5)
+        except TimeoutError:
+            pool.terminate()

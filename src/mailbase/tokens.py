@@ -1,0 +1,69 @@
+"""Signed tokens: a purpose, a few numbers, and a MAC. Nothing is stored, nothing can be guessed, one purpose opens no other.
+
+Shape (base64url, no padding): ``key id (1) | numbers (LEB128 each) | HMAC-SHA256 truncated to 12 bytes``. The MAC's key is derived
+from the root secret *and* the purpose. The first secret signs, every listed one verifies (RFC 8058 links must outlive a rotation).
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from mailbase.vault import derive, key_id
+
+Purpose = Literal["letter", "unsubscribe", "preferences", "view", "confirm", "form_time", "download", "address", "verp"]
+"""``letter`` is shared by ``/l`` and ``/o``; each public route that can change something has its own."""
+
+MAC: Final = 12
+LONGEST: Final = 128
+
+
+class Tokens:
+    """Signs and reads tokens under the root secrets."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._roots = {key_id(secret)[:1]: secret for secret in reversed(secrets)}
+        self._first = key_id(secrets[0])[:1]
+        self._keys: dict[tuple[bytes, str], bytes] = {}
+
+    def _key(self, kid: bytes, purpose: Purpose) -> bytes:
+        key = self._keys.get((kid, purpose))
+        if key is None:
+            key = self._keys[kid, purpose] = derive(self._roots[kid], f"token:{purpose}")
+        return key
+
+    def sign(self, purpose: Purpose, *numbers: int) -> str:
+        """Return the token of these numbers (each 0 … 2^63-1) for this purpose."""
+        payload = bytearray(self._first)
+        for number in numbers:
+            rest = number
+            while rest > 0x7F:
+                payload.append(rest & 0x7F | 0x80)
+                rest >>= 7
+            payload.append(rest)
+        payload += hmac.digest(self._key(self._first, purpose), payload, "sha256")[:MAC]
+        return urlsafe_b64encode(payload).rstrip(b"=").decode()
+
+    def read(self, purpose: Purpose, token: str, count: int) -> tuple[int, ...] | None:
+        """Return the ``count`` numbers that were signed for this purpose, or None for anything else."""
+        if len(token) > LONGEST or not token.isascii():
+            return None
+        try:
+            raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        except ValueError:
+            return None
+        payload, mac = raw[:-MAC], raw[-MAC:]
+        kid = payload[:1]
+        if len(payload) < 1 + count or kid not in self._roots or urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
+            return None
+        if not hmac.compare_digest(hmac.digest(self._key(kid, purpose), payload, "sha256")[:MAC], mac):
+            return None
+        numbers: list[int] = []
+        value = shift = 0
+        for byte in payload[1:]:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                numbers.append(value)
+                value = shift = 0
+        return tuple(numbers) if len(numbers) == count and shift == 0 else None

@@ -1,0 +1,110 @@
+"""Real servers for every test: one PostgreSQL and one Redis a run, a fresh database a test."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mailbase import db as database
+from mailbase import migrate, resources, servers
+
+settings.register_profile("mailbase", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], derandomize=bool(os.environ.get("CI")))
+settings.load_profile("mailbase")
+
+_names = itertools.count()
+
+
+@contextlib.contextmanager
+def running(server: servers.Server) -> Iterator[servers.Server]:
+    """Run a prepared server until the block ends."""
+    process = server.start()
+    try:
+        server.wait(process)
+        yield server
+    finally:
+        process.send_signal(server.stop_signal)
+        try:
+            process.wait(20)
+        except TimeoutError:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """A short-lived folder the servers' user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="mailbase-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_dir: Path) -> Iterator[servers.Server]:
+    """The embedded PostgreSQL, without fsync: a test's data need not survive the machine."""
+    server = servers.postgres(server_dir)
+    server.argv += ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum_naptime=1min"]
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_dir: Path) -> Iterator[str]:
+    """The embedded Redis."""
+    with running(servers.redis(server_dir)) as server:
+        yield server.url
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the same server's address of another database."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl().replace(":///", "://", 1) if "@/" not in url else url.replace("@/postgres?", f"@/{name}?")
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: servers.Server) -> str:
+    """A migrated database that every test's own is copied from."""
+    import asyncio
+
+    async def make() -> None:
+        admin = await database.connect(postgres_server.url)
+        await admin.execute('CREATE DATABASE "template_mailbase"')
+        await admin.close()
+        target = await database.connect(with_database(postgres_server.url, "template_mailbase"))
+        await migrate.migrate(target, resources.migrations())
+        await target.close()
+
+    asyncio.run(make())
+    return "template_mailbase"
+
+
+@pytest.fixture
+async def database_url(postgres_server: servers.Server, template_database: str) -> AsyncGenerator[str]:
+    """A migrated, empty database of this test's own."""
+    name = f"test_{os.getpid()}_{next(_names)}"
+    admin = await database.connect(postgres_server.url)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}" STRATEGY FILE_COPY')
+        yield with_database(postgres_server.url, name)
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncGenerator[database.Pool]:
+    """A pool on this test's database."""
+    async with database.open_pool(database_url, size=10) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def db(pool: database.Pool) -> AsyncGenerator[database.Connection]:
+    """One connection, outside any transaction."""
+    async with pool.acquire() as connection:
+        yield connection
