@@ -1,0 +1,55 @@
+"""What is handed over and what becomes of it: the shapes every way out shares.
+
+A transport is handed a batch and reports exactly one :class:`Outcome` for each letter, at the moment it is known:
+
+=============  =======================================================================================
+``sent``       the other side took responsibility (2xx after the content)
+``refused``    refused for good, this letter alone (5xx at RCPT or later); ``bounce_class`` says which way
+``deferred``   refused for now, this letter alone (4xx at RCPT or later)
+``relay``      refused before a recipient was named, or nobody there: ours, not the letter's; try later
+``not_sent``   the connection went before the content's end was written; the letter may be sent again
+``unknown``    the content's end was written and no reply came: nobody can tell
+=============  =======================================================================================
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["sent", "refused", "deferred", "relay", "not_sent", "unknown"]
+BounceClass = Literal["hard", "soft", "block"]
+Phase = Literal["connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "outbox"]
+
+
+class Envelope(msgspec.Struct):
+    """One letter to hand over: the whole message with CRLF line ends, headers and signature included."""
+
+    delivery_id: int
+    mail_from: str
+    """The envelope sender; empty for the null sender."""
+    rcpt_to: str
+    data: bytes
+    clean: bool = False
+    """True promises: ASCII only, CRLF line ends only and at the end, no line starts with a dot."""
+
+
+class Outcome(msgspec.Struct):
+    """What became of one letter, in the other side's words."""
+
+    delivery_id: int
+    kind: Kind
+    code: int
+    """The SMTP reply code; 0 when there was none."""
+    enhanced: str | None
+    """RFC 3463 status, such as ``5.1.1``."""
+    reply: str
+    """The reply's text, or our own sentence when there was none."""
+    phase: Phase
+    bounce_class: BounceClass | None = None
+    """Set when ``kind`` is ``refused``."""
+    retry_after: int | None = None
+    """Seconds, when the other side said when to come back."""
+
+
+OnOutcome = Callable[[Outcome], None]
