@@ -306,7 +306,7 @@ CREATE TABLE campaigns (
     mjml text,
     html text,
     text text,
-    audience jsonb NOT NULL,
+    audience jsonb NOT NULL,                      -- interests by id, so that a renamed slug changes nothing
     headers jsonb NOT NULL DEFAULT '{}',
     send_until timestamptz,
     track_opens boolean NOT NULL DEFAULT true,
@@ -323,9 +323,9 @@ CREATE TABLE campaigns (
     fanned_out boolean NOT NULL DEFAULT false,
     expected bigint,                              -- audience counted at launch, for progress until the fan-out is done
     started_at timestamptz,
-    finished_at timestamptz
+    finished_at timestamptz                       -- nothing is left to do: every delivery is final
 );
-CREATE INDEX campaigns_open ON campaigns (id) WHERE status IN ('scheduled', 'sending', 'paused');
+CREATE INDEX campaigns_open ON campaigns (id) WHERE status <> 'draft' AND finished_at IS NULL;
 
 CREATE TABLE campaign_links (
     campaign_id bigint NOT NULL REFERENCES campaigns ON DELETE CASCADE,
