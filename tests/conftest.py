@@ -1,5 +1,6 @@
 """Real servers for every test: one PostgreSQL and one Redis a run, a fresh database a test."""
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -15,7 +16,13 @@ from hypothesis import HealthCheck, settings
 from mailbase import db as database
 from mailbase import migrate, resources, servers
 
-settings.register_profile("mailbase", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "mailbase",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize=bool(os.environ.get("CI")),
+)
 settings.load_profile("mailbase")
 
 _names = itertools.count()
@@ -63,13 +70,16 @@ def redis_url(server_dir: Path) -> Iterator[str]:
 
 def with_database(url: str, name: str) -> str:
     """Return the same server's address of another database."""
-    return urlsplit(url)._replace(path=f"/{name}").geturl().replace(":///", "://", 1) if "@/" not in url else url.replace("@/postgres?", f"@/{name}?")
+    return (
+        urlsplit(url)._replace(path=f"/{name}").geturl().replace(":///", "://", 1)
+        if "@/" not in url
+        else url.replace("@/postgres?", f"@/{name}?")
+    )
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres_server: servers.Server) -> str:
     """A migrated database that every test's own is copied from."""
-    import asyncio
 
     async def make() -> None:
         admin = await database.connect(postgres_server.url)

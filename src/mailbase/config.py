@@ -169,7 +169,13 @@ class _Reader:
     def origin(self, name: str, default: str) -> str:
         value = (self._get(name) or default).rstrip("/")
         parts = self._split(name, value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
             raise self._refuse(name, f"an address such as https://news.example.com is needed, not {value!r}")
         return value
 
@@ -197,13 +203,18 @@ class _Reader:
         if value is None:
             return None
         if value.startswith("mx:"):
-            raise self._refuse(name, "mx: (straight to the recipients' servers) is not available in this version; name a relay: smtp://…")
+            raise self._refuse(
+                name,
+                "mx: (straight to the recipients' servers) is not available in this version; name a relay: smtp://…",
+            )
         parts = self._split(name, value)
         query = dict(parse_qsl(parts.query))
         tls = query.pop("tls", "implicit" if parts.port == 465 else "starttls")
         connections = query.pop("connections", "10")
         if parts.scheme != "smtp" or not parts.hostname:
-            raise self._refuse(name, "smtp://user:password@host:port?tls=starttls|implicit|none&connections=10 is needed")
+            raise self._refuse(
+                name, "smtp://user:password@host:port?tls=starttls|implicit|none&connections=10 is needed"
+            )
         if query:
             raise self._refuse(name, f"unknown option {next(iter(query))!r}; tls and connections are known")
         if tls not in {"starttls", "implicit", "none"}:
@@ -224,7 +235,10 @@ class _Reader:
         found: list[tuple[str, int]] = []
         for item in value.split(",") if value else ():
             text = item.strip()
-            match = re.fullmatch(r"\[([0-9a-fA-F:]+)\](?::([0-9]{1,5}))?|([0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)|([0-9.]+):([0-9]{1,5})", text)
+            match = re.fullmatch(
+                r"\[([0-9a-fA-F:]+)\](?::([0-9]{1,5}))?|([0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)|([0-9.]+):([0-9]{1,5})",
+                text,
+            )
             if match is None:
                 raise self._refuse(name, f"addresses such as 9.9.9.9 or 127.0.0.1:5353 are needed, not {text!r}")
             host = match[1] or match[3] or match[4]

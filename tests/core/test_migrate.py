@@ -17,5 +17,5 @@ async def test_changed_file_stops_the_start(db, tmp_path):
     for file in resources.migrations().glob("*.sql"):
         (tmp_path / file.name).write_text(file.read_text() + "-- edited\n")
 
-    with pytest.raises(ConfigError, match="0001_schema.sql was changed"):
+    with pytest.raises(ConfigError, match=r"0001_schema\.sql was changed"):
         await migrate(db, tmp_path)

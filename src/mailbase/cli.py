@@ -1,0 +1,174 @@
+"""The command line. Each command imports what it needs when it is called, so that the supervisor stays small.
+
+Exit codes: 0 done, 1 refused with one line on standard error, 2 wrong use.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Never, TypeVar
+
+from mailbase import __version__
+from mailbase.config import Settings
+from mailbase.errors import MailbaseError
+
+if TYPE_CHECKING:
+    from mailbase.db import Connection
+
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> Never:
+    """Run one command and exit."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except MailbaseError as error:
+        print(f"mailbase: {error.message}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mailbase",
+        description="Subscription forms and email newsletters, headless and self-hosted. Settings come from the environment: MAILBASE_….",
+    )
+    parser.add_argument("--version", action="version", version=f"mailbase {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=does)
+
+    command(
+        "up", "Run everything on this machine: embedded servers where no address is given, API, workers."
+    ).set_defaults(run=_up)
+    command("api", "Run the HTTP API and the public pages.").set_defaults(run=_api)
+    command("worker", "Run one worker: sending, imports, timers.").set_defaults(run=_worker)
+    migrate = command("migrate", "Bring the database to this version's schema.")
+    migrate.add_argument("--quiet", action="store_true", help="say nothing when all is well")
+    migrate.set_defaults(run=_migrate)
+    command("demo", "Play the main job against the running instance and leave it to be looked at.").set_defaults(
+        run=_demo
+    )
+
+    keys = command("keys", "Create, list and revoke API keys.").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    create = keys.add_parser("create", help="create a key and print its secret, once")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument(
+        "--scope",
+        action="append",
+        required=True,
+        metavar="SCOPE",
+        help="for example subscribers:write; may be repeated",
+    )
+    create.add_argument("--expires-at", type=_moment, metavar="TIME", help="for example 2027-01-31T12:00:00Z")
+    create.set_defaults(run=_keys_create)
+    keys.add_parser("list", help="list the keys").set_defaults(run=_keys_list)
+    revoke = keys.add_parser("revoke", help="revoke a key at once")
+    revoke.add_argument("id", type=int, metavar="ID")
+    revoke.set_defaults(run=_keys_revoke)
+    return parser
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError("a time with its zone is needed, for example 2027-01-31T12:00:00Z")
+    return moment
+
+
+def _settings() -> Settings:
+    from mailbase.home import complete
+
+    return complete(Settings.from_env())
+
+
+def _up(_arguments: argparse.Namespace) -> None:
+    from mailbase.up import up
+
+    up(Settings.from_env())
+
+
+def _api(_arguments: argparse.Namespace) -> None:
+    from mailbase.app import serve
+
+    serve(_settings())
+
+
+def _worker(_arguments: argparse.Namespace) -> None:
+    import uvloop
+
+    from mailbase.worker import run
+
+    uvloop.run(run(_settings()))
+
+
+def _demo(_arguments: argparse.Namespace) -> None:
+    from mailbase.demo import demo
+
+    demo(_settings())
+
+
+def _migrate(arguments: argparse.Namespace) -> None:
+    from mailbase import db, resources
+    from mailbase.migrate import migrate
+    from mailbase.vault import CANARY, Vault, open_secret
+
+    settings = _settings()
+
+    async def run() -> list[str]:
+        connection = await db.connect(settings.database_url or "")
+        try:
+            applied = await migrate(connection, resources.migrations())
+            # A wrong secret key must be said here, before anything is encrypted under it.
+            await open_secret(connection, Vault(settings.secret_keys), CANARY)
+            return applied
+        finally:
+            await connection.close()
+
+    applied = asyncio.run(run())
+    if not arguments.quiet:
+        print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+def _keys_create(arguments: argparse.Namespace) -> None:
+    from mailbase.audience import keys
+
+    _, secret = _with_database(lambda db: keys.create(db, arguments.name, arguments.scope, arguments.expires_at))
+    print(secret)
+
+
+def _keys_list(_arguments: argparse.Namespace) -> None:
+    from mailbase.audience import keys
+
+    for key in _with_database(keys.every):
+        print(f"{key.id}\t{key.name}\t{','.join(key.scopes)}\t{key.expires_at or 'no end'}")
+
+
+def _keys_revoke(arguments: argparse.Namespace) -> None:
+    from mailbase.audience import keys
+
+    _with_database(lambda db: keys.delete(db, arguments.id))
+
+
+def _with_database(act: "Callable[[Connection], Awaitable[T]]") -> "T":
+    from mailbase import db
+
+    settings = _settings()
+
+    async def run() -> "T":
+        connection = await db.connect(settings.database_url or "")
+        try:
+            async with connection.transaction():
+                return await act(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
