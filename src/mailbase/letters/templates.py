@@ -1,0 +1,240 @@
+"""MiniJinja as letters use it: what a template may say, how a value is shown, and how a mistake is told.
+
+HTML escapes every value, text and subject none. A missing attribute is empty; a missing name is refused beforehand.
+``None`` shows as nothing, ``true``/``false`` as these words, a list as its members joined by commas.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from minijinja import Environment, Markup, TemplateError
+
+from mailbase.errors import Invalid
+from mailbase.letters.content import Person
+from mailbase.letters.tags import Piece, split
+
+MAX_SOURCE = 512 * 1024
+MAX_RENDERED = 2 * 1024 * 1024
+FUEL = 2_000_000
+
+SUBSCRIBER_KEYS = frozenset({"id", "email", "attributes", "interests", "tags", "locale", "timezone"})
+URLS = frozenset({"unsubscribe_url", "preferences_url", "view_url"})
+CAMPAIGN_NAMES = frozenset({"subscriber"}) | URLS
+LETTER = "_letter"
+"""The letter's own token, a name only the compiler writes: owners' templates may not use it."""
+
+# Names MiniJinja itself gives every template; `debug` would print what is not the reader's business.
+_BUILT_IN = frozenset({"range", "dict", "namespace", "loop"})
+_FORBIDDEN = frozenset({"include", "import", "from", "extends", "block"})
+_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'", re.DOTALL)
+_FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+_TEST = re.compile(r"\bis\s+(?:not\s+)?([A-Za-z_]\w*)")
+_REPEAT = re.compile(r"['\"]\s*\*|\*\s*['\"]")
+_WIDE = re.compile(r"\d{3,}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
+
+
+def show(value: Any) -> str:
+    """Return how a value reads in a letter."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(show, value))
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
+    return str(value)
+
+
+def escape(text: str) -> str:
+    """Escape for HTML, in element content and in quoted attributes alike."""
+    return text.translate(_ESCAPES)
+
+
+def show_html(value: Any) -> str:
+    """Return how a value reads in HTML: escaped, unless the template called it ``safe``."""
+    return str(value) if isinstance(value, Markup) else escape(show(value))
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` as a header may carry it: control characters, line ends among them, become spaces."""
+    return _CONTROL.sub(" ", text).strip()[:1000]
+
+
+def _format(template: str, *values: Any) -> str:
+    if _WIDE.search(template) or "*" in template:
+        raise ValueError("a format's width has at most two digits")
+    return str(template) % values
+
+
+def environment(*, html: bool, finalizer: Callable[[Any], Any] | None = None) -> Environment:
+    """Return an engine: no loader, bounded fuel, trailing newlines kept. ``finalizer`` replaces how values are shown."""
+    if finalizer is None:
+        finalizer = (lambda value: Markup(show_html(value))) if html else show
+    env = Environment(
+        fuel=FUEL,
+        undefined_behavior="chainable",
+        auto_escape_callback=lambda _name: html,
+        keep_trailing_newline=True,
+        finalizer=finalizer,
+    )
+    env.add_filter("format", _format)
+    env.remove_global("debug")
+    return env
+
+
+@lru_cache(maxsize=2)
+def _engine(html: bool) -> Environment:
+    return environment(html=html)
+
+
+def render(source: str, *, html: bool, variables: dict[str, Any], field: str = "template") -> str:
+    """Render a template.
+
+    Raises:
+        Invalid: the template failed on these values, or the result is larger than ``MAX_RENDERED``.
+    """
+    try:
+        text: str = _engine(html).render_str(source, **variables)
+    except TemplateError as error:
+        raise _refusal(source, field, error) from error
+    if len(text) > MAX_RENDERED:
+        raise Invalid.field(field, "too_large", f"{field} renders to more than {MAX_RENDERED // 1024} kB")
+    return text
+
+
+def subscriber(person: Person) -> dict[str, Any]:
+    """Return what ``{{ subscriber }}`` is for a person; what is ``None`` is left out, so ``default`` applies."""
+    seen: dict[str, Any] = {
+        "id": person.id,
+        "email": person.email,
+        "attributes": {key: value for key, value in person.attributes.items() if value is not None},
+        "interests": person.interests,
+        "tags": person.tags,
+    }
+    if person.locale is not None:
+        seen["locale"] = person.locale
+    if person.timezone is not None:
+        seen["timezone"] = person.timezone
+    return seen
+
+
+def position(source: str, offset: int) -> tuple[int, int]:
+    """Return line and column (both from 1) of a character offset."""
+    before = source[:offset]
+    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+
+
+def refuse(source: str, field: str, offset: int, word: str, reason: str, *, code: str = "template_error") -> Invalid:
+    """Return the refusal that points into the sender's own source."""
+    line, column = position(source, offset)
+    near = f" near “{word}”" if word else ""
+    return Invalid.field(field, code, f"{field}, line {line}, column {column}: {reason}{near}")
+
+
+def _refusal(source: str, field: str, error: TemplateError) -> Invalid:
+    reason = error.detail or str(error.kind)
+    if error.range is None:
+        lines = source.split("\n")
+        line = min(error.line or 1, len(lines))
+        return refuse(source, field, sum(len(text) + 1 for text in lines[: line - 1]), "", reason)
+    raw = source.encode()
+    start, end = error.range
+    offset = len(raw[:start].decode(errors="ignore"))
+    word = raw[start:end].decode(errors="ignore").strip() or _word_at(source, offset)
+    return refuse(source, field, offset, word[:60], reason)
+
+
+def _word_at(source: str, offset: int) -> str:
+    words = re.findall(r"\S+", source[max(0, offset - 60) : offset])
+    return words[-1] if words else ""
+
+
+def used(source: str) -> set[str]:
+    """Return the undeclared names a template uses, with their attributes (``subscriber.attributes.city``)."""
+    return set(_engine(False).undeclared_variables_in_str(source, nested=True))
+
+
+def check(source: str, *, field: str, names: Iterable[str], shape: dict[str, frozenset[str]] | None = None) -> None:
+    """Check a template before it is kept.
+
+    ``names`` may be used at the top level; ``shape`` closes a name's own keys (``{"subscriber": SUBSCRIBER_KEYS}``).
+
+    Raises:
+        Invalid: ``too_large``, ``template_error`` or ``unknown_variable`` for ``field``, with line, column and word.
+    """
+    if len(source.encode()) > MAX_SOURCE:
+        raise Invalid.field(field, "too_large", f"{field} is larger than {MAX_SOURCE // 1024} kB")
+    if "{" not in source:
+        return
+    engine = _engine(False)
+    try:
+        engine.add_template("checked", source)
+    except TemplateError as error:
+        raise _refusal(source, field, error) from error
+    finally:
+        engine.remove_template("checked")
+    pieces = [piece for piece in split(source) if piece.kind != "text"]
+    for piece in pieces:
+        _check_piece(source, field, piece)
+    allowed = set(names) | _BUILT_IN
+    for name in sorted(used(source)):
+        top, _, rest = name.partition(".")
+        key = rest.partition(".")[0]
+        if top not in allowed:
+            offset = _find(source, pieces, rf"(?<![\w.]){re.escape(top)}\b")
+            raise refuse(source, field, offset, top, f"unknown variable {top}", code="unknown_variable")
+        closed = (shape or {}).get(top)
+        if closed is not None and key and key not in closed:
+            offset = _find(source, pieces, rf"(?<![\w.]){re.escape(top)}\s*\.\s*{re.escape(key)}\b")
+            raise refuse(
+                source,
+                field,
+                offset,
+                f"{top}.{key}",
+                f"{top} has no field {key}",
+                code="unknown_variable",
+            )
+
+
+def _check_piece(source: str, field: str, piece: Piece) -> None:
+    if piece.kind == "statement" and piece.word in _FORBIDDEN:
+        raise refuse(source, field, piece.start, piece.word, f"{piece.word} is not available in letters")
+    bare = _STRING.sub('""', piece.inner)
+    if _REPEAT.search(bare):
+        raise refuse(source, field, piece.start, piece.inner[:60], "text cannot be multiplied")
+    for pattern, sample, kind in (
+        (_FILTER, "{{{{ '' | {} }}}}", "UnknownFilter"),
+        (_TEST, "{{{{ '' is {} }}}}", "UnknownTest"),
+    ):
+        for match in pattern.finditer(bare):
+            word = match.group(1)
+            if not _known(sample.format(word), kind):
+                offset = source.find(word, piece.start)
+                what = "filter" if kind == "UnknownFilter" else "test"
+                raise refuse(source, field, max(offset, piece.start), word, f"unknown {what} {word}")
+
+
+@lru_cache(maxsize=512)
+def _known(sample: str, kind: str) -> bool:
+    try:
+        _engine(False).render_str(sample)
+    except TemplateError as error:
+        return error.kind != kind
+    return True
+
+
+def _find(source: str, pieces: list[Piece], pattern: str) -> int:
+    for piece in pieces:
+        blank = _STRING.sub(lambda match: " " * len(match.group()), piece.inner)
+        match = re.search(pattern, blank)
+        if match:
+            return source.find(piece.inner, piece.start) + match.start()
+    return 0
