@@ -418,9 +418,18 @@ CREATE TABLE signals (                            -- every open and click, raw; 
     user_agent text,
     at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX signals_delivery ON signals (delivery_id, id);
+CREATE INDEX signals_clicks ON signals (delivery_id, at) WHERE kind = 'click';
 CREATE INDEX signals_subscriber ON signals (subscriber_id, id);
 CREATE INDEX signals_age ON signals USING brin (at);
+
+CREATE TABLE engagements (                        -- one letter's signals, counted by verdict: what makes an open or click unique
+    delivery_id bigint NOT NULL,
+    what smallint NOT NULL,                       -- 0 the pixel, -1 any link, n the link n
+    total integer NOT NULL,
+    human integer NOT NULL,
+    machine integer NOT NULL,                     -- the rest of total is unknown
+    PRIMARY KEY (delivery_id, what)
+) WITH (fillfactor = 85);
 
 CREATE TABLE bounces (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,0 +1,159 @@
+"""The recorder: one a process; requests wait in it until the batch that holds theirs is committed.
+
+record() ─▶ waiting (bounded) ─▶ flush: one transaction a batch ─▶ the requests answer
+                ▲                    │ PostgreSQL away, deadlock
+                └────── again ───────┘ (unless the commit is found to have gone through)
+
+No delay is added: while one batch commits, the next one gathers. A slow database slows the answers, one that is away for
+longer than the patience makes them fail; a request that was answered is in the tables, once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+from mailbase.db import CONNECTION_ERRORS, Pool
+from mailbase.errors import Unavailable
+from mailbase.sending import counters
+from mailbase.signals import hits
+from mailbase.signals.hits import Hit, Place
+
+BATCH: Final = 500
+WAITING: Final = 10_000
+PATIENCE: Final = 20.0
+DRAIN: Final = 10.0
+
+_log = logging.getLogger(__name__)
+_AGAIN: Final = (*CONNECTION_ERRORS, asyncpg.DeadlockDetectedError, asyncpg.SerializationError, TimeoutError)
+
+
+class _Waiting(Struct):
+    hit: Hit
+    place: asyncio.Future[Place | None]
+
+
+class Recorder:
+    """Gathers hits and commits them in batches. Made by :func:`recorder`."""
+
+    def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic, patience: float = PATIENCE) -> None:
+        self.clock = clock
+        self._pool = pool
+        self._patience = patience
+        self._slot = counters.own_slot()
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    async def record(self, hit: Hit) -> Place | None:
+        """Return once the hit is committed; None when there is nothing such a hit could belong to.
+
+        Raises:
+            Unavailable: too many wait already, or the database stayed away for longer than the patience.
+        """
+        if self._closing or len(self._waiting) >= WAITING:
+            raise Unavailable("too many requests wait for the database")
+        place: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(hit, place))
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._patience):
+                return await place
+        except TimeoutError:
+            raise Unavailable("the database does not answer") from None
+
+    async def run(self) -> None:
+        """Commit batch after batch until :meth:`close` and nothing waits any more."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                await self._flush(batch)
+            if self._closing:
+                return
+
+    def close(self) -> None:
+        """Take no more hits; :meth:`run` ends once those that wait are committed."""
+        self._closing = True
+        self._wake.set()
+
+    async def _flush(self, batch: list[_Waiting]) -> None:
+        pause = 0.02
+        while True:
+            # Whoever no longer waits was told that it failed.
+            batch = [one for one in batch if not one.place.done()]
+            if not batch:
+                return
+            try:
+                places = await self._commit([one.hit for one in batch])
+                break
+            except _AGAIN as error:
+                _log.warning("signals wait: %s", error or type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(1.0, 2 * pause)
+            except Exception:  # noqa: BLE001 — whatever it is, it is logged and answered
+                # One hit that cannot be stored must not take the others with it.
+                if len(batch) == 1:
+                    _log.exception("a signal cannot be stored")
+                    batch[0].place.set_exception(Unavailable("this could not be recorded"))
+                    return
+                middle = len(batch) // 2
+                await self._flush(batch[:middle])
+                await self._flush(batch[middle:])
+                return
+        for one, place in zip(batch, places, strict=True):
+            if not one.place.done():
+                one.place.set_result(place)
+
+    async def _commit(self, batch: list[Hit]) -> list[Place | None]:
+        xid: str | None = None
+        places: list[Place | None] = []
+        try:
+            async with self._pool.acquire() as db, db.transaction():
+                row = await db.fetchrow(OPEN)
+                assert row is not None  # noqa: S101 — a SELECT without FROM has one row
+                xid = row["xid"]
+                places = await hits.write(db, batch, now=row["now"], clock=self.clock(), slot=self._slot)
+        except _AGAIN:
+            if xid is None or not places or not await self._committed(xid):
+                raise
+        return places
+
+    async def _committed(self, xid: str) -> bool:
+        """Find out what became of a commit whose answer was lost; ask until PostgreSQL says."""
+        while True:
+            try:
+                status = await self._pool.fetchval(STATUS, xid)
+            except _AGAIN:
+                await asyncio.sleep(0.2)
+                continue
+            if status != "in progress":
+                return bool(status == "committed")
+            await asyncio.sleep(0.2)
+
+
+OPEN = "SELECT clock_timestamp() AS now, pg_current_xact_id()::text AS xid"
+
+STATUS = "SELECT pg_xact_status($1::text::xid8)"
+
+
+@contextlib.asynccontextmanager
+async def recorder(pool: Pool, *, patience: float = PATIENCE) -> AsyncGenerator[Recorder]:
+    """Run a recorder for as long as the block; on the way out what waits is committed, for up to ten seconds."""
+    made = Recorder(pool, patience=patience)
+    task = asyncio.create_task(made.run(), name="signals")
+    try:
+        yield made
+    finally:
+        made.close()
+        try:
+            await asyncio.wait_for(task, DRAIN)
+        except TimeoutError:
+            _log.warning("signals were still waiting for the database")
