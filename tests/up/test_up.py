@@ -1,0 +1,241 @@
+"""``mailbase up``: one command starts everything, one signal stops it, and no death hinders the next start."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A data directory that the servers' user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="mailbase-up-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Up:
+    """A running ``mailbase up`` and what it said."""
+
+    def __init__(self, home: Path, port: int, **environment: str) -> None:
+        """Start it with a clean environment but for ``environment``."""
+        self.home, self.port = home, port
+        self.log = home / f"up.{time.monotonic_ns()}.log"
+        self.began = time.monotonic()
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBASE_")}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mailbase", "up"],
+                env={
+                    **clean,
+                    "MAILBASE_DATA_DIR": str(home / "data"),
+                    "MAILBASE_PORT": str(port),
+                    "MAILBASE_WORKERS": "1",
+                    **environment,
+                },
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def said(self) -> list[str]:
+        """Return its lines so far."""
+        return self.log.read_text().splitlines()
+
+    def ready(self) -> float:
+        """Return the seconds it took to say ``ready``."""
+        wait_for(lambda: "ready" in self.said() or self.process.poll() is not None, 60)
+        assert "ready" in self.said(), self.log.read_text()
+        return time.monotonic() - self.began
+
+    def parts(self, *words: str) -> list[psutil.Process]:
+        """Return its descendants whose command line holds these words in a row."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        found = []
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if " ".join(words) in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
+    def get(self, path: str) -> dict:
+        """Return a JSON answer."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal and return the seconds until everything was gone."""
+        everything = psutil.Process(self.process.pid).children(recursive=True)
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        gone, alive = psutil.wait_procs(everything, timeout=30)
+        assert not alive
+        return time.monotonic() - began
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
+    """Return once it happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start(home: Path, port: int) -> Iterator[Callable[..., Up]]:
+    """Start ``mailbase up`` as often as the test likes; what is left is killed."""
+    started: list[Up] = []
+
+    def begin(**environment: str) -> Up:
+        started.append(Up(home, port, **environment))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left = [psutil.Process(one.process.pid), *psutil.Process(one.process.pid).children(recursive=True)]
+            if one.process.poll() is None:
+                one.process.send_signal(signal.SIGTERM)
+            _, alive = psutil.wait_procs(left, timeout=25)
+            for process in alive:
+                process.kill()
+
+
+def test_it_says_where_things_are_and_stops_within_twenty_seconds(start):
+    """A first start prints the URL, the key once, the outbox and ``ready``; SIGTERM ends every process; a second start takes four seconds."""
+    up = start()
+    up.ready()
+    said = "\n".join(up.said())
+    key = (up.home / "data" / "admin.key").read_text().strip()
+
+    assert f"http://127.0.0.1:{up.port}" in said
+    assert str(up.home / "data" / "admin.key") in said
+    assert key in said
+    assert str(up.home / "data" / "outbox") in said
+    assert up.get("/readyz") == {"status": "ok"}
+    assert up.parts("mailbase", "api")
+    assert len(up.parts("mailbase", "worker")) == 1
+    assert (up.home / "data" / "admin.key").stat().st_mode & 0o777 == 0o600
+
+    assert up.stop() < 20
+    assert up.process.returncode == 0
+
+    again = start()
+
+    assert again.ready() < 4 * float(os.environ.get("MAILBASE_TEST_SLOWNESS", "2"))
+    assert key not in "\n".join(again.said())
+    assert again.stop(signal.SIGINT) < 20
+
+
+def test_a_killed_supervisor_hinders_nothing(start):
+    """After ``kill -9`` of the supervisor every other process ends by itself and the next start succeeds on the same data."""
+    up = start()
+    up.ready()
+    everything = psutil.Process(up.process.pid).children(recursive=True)
+    up.process.kill()
+
+    again = start()
+    again.ready()
+    _, alive = psutil.wait_procs(everything, timeout=20)
+
+    assert not alive
+    assert again.get("/readyz") == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "part", [("mailbase", "worker"), ("mailbase", "api"), ("postgres", "-D"), ("redis-server",)], ids=" ".join
+)
+def test_a_part_that_dies_is_started_again(start, part):
+    """Whatever part is killed, a new one takes its place and the API answers as before."""
+    up = start()
+    up.ready()
+    old = {process.pid for process in up.parts(*part)}
+    assert old
+    for pid in old:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return bool({process.pid for process in up.parts(*part)} - old) and up.get("/readyz") == {"status": "ok"}
+        return False
+
+    wait_for(back, 40)
+
+
+def test_a_taken_port_is_said_in_one_line(start, port):
+    """A port that somebody else holds stops the start with one line that names the setting."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        up = start()
+
+        assert up.process.wait(20) == 1
+
+    assert len(up.said()) == 1
+    assert "MAILBASE_PORT" in up.said()[0]
+
+
+def test_a_second_supervisor_is_refused(start):
+    """Two supervisors never share a data directory: the second says so in one line."""
+    start().ready()
+    second = start()
+
+    assert second.process.wait(20) == 1
+    assert len(second.said()) == 1
+    assert "another mailbase up" in second.said()[0]
+
+
+def test_a_wrong_secret_key_is_refused(start):
+    """Data encrypted under one secret key is not opened with another: the start stops and says so."""
+    up = start(MAILBASE_SECRET_KEY="the-first-secret-key")
+    up.ready()
+    up.stop()
+
+    wrong = start(MAILBASE_SECRET_KEY="quite-another-secret-key")
+
+    assert wrong.process.wait(40) == 1
+    assert any("MAILBASE_SECRET_KEY" in line for line in wrong.said())
+
+
+def test_external_servers_are_used_instead(start, postgres_server, database_url, redis_url):
+    """With addresses given nothing embedded is started, and a missing shared secret is refused."""
+    refused = start(MAILBASE_DATABASE_URL=database_url, MAILBASE_REDIS_URL=redis_url)
+    assert refused.process.wait(20) == 1
+    assert any("MAILBASE_SECRET_KEY" in line for line in refused.said())
+
+    up = start(
+        MAILBASE_DATABASE_URL=database_url, MAILBASE_REDIS_URL=redis_url, MAILBASE_SECRET_KEY="a-shared-secret-key"
+    )
+    up.ready()
+
+    assert not up.parts("postgres")
+    assert not up.parts("redis-server")
+    assert up.get("/readyz") == {"status": "ok"}
