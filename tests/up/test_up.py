@@ -95,7 +95,7 @@ class Up:
         began = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(30)
-        gone, alive = psutil.wait_procs(everything, timeout=30)
+        _, alive = psutil.wait_procs(everything, timeout=30)
         assert not alive
         return time.monotonic() - began
 
@@ -225,7 +225,7 @@ def test_a_wrong_secret_key_is_refused(start):
     assert any("MAILBASE_SECRET_KEY" in line for line in wrong.said())
 
 
-def test_external_servers_are_used_instead(start, postgres_server, database_url, redis_url):
+def test_external_servers_are_used_instead(start, database_url, redis_url):
     """With addresses given nothing embedded is started, and a missing shared secret is refused."""
     refused = start(MAILBASE_DATABASE_URL=database_url, MAILBASE_REDIS_URL=redis_url)
     assert refused.process.wait(20) == 1
