@@ -1,6 +1,7 @@
 """Real servers for every test: one PostgreSQL and one Redis a run, a fresh database a test."""
 
 import asyncio
+import asyncio
 import contextlib
 import itertools
 import os
@@ -10,20 +11,24 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from mailbase import db as database
 from mailbase import migrate, resources, servers
+from mailbase.app import Mailbase, create_app
+from mailbase.config import Settings
 
-settings.register_profile(
+hypothesis_settings.register_profile(
     "mailbase",
     deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     derandomize=bool(os.environ.get("CI")),
 )
-settings.load_profile("mailbase")
+hypothesis_settings.load_profile("mailbase")
 
 _names = itertools.count()
 
@@ -118,3 +123,48 @@ async def db(pool: database.Pool) -> AsyncGenerator[database.Connection]:
     """One connection, outside any transaction."""
     async with pool.acquire() as connection:
         yield connection
+
+
+ADMIN_KEY = "mb_admin-key-of-the-tests"
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Complete settings on this test's own database: letters go to an outbox in its own folder."""
+    return Settings(data_dir=tmp_path, database_url=database_url, redis_url=redis_url, secret_keys=("the secret key of the tests",), admin_key=ADMIN_KEY, public_url="http://mailbase.test")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[Mailbase]:
+    """The application, started, on the test's own loop. Another test of settings overrides ``settings``."""
+    application = create_app(settings)
+    ready, stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:  # a task of its own, because fixtures are set up and torn down in different ones
+        async with application.lifespan():
+            ready.set()
+            await stop.wait()
+
+    life = asyncio.create_task(live())
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if life.done():
+        life.result()
+    yield application
+    stop.set()
+    await life
+
+
+@pytest.fixture
+async def anonymous(app: Mailbase) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client without a key: a visitor."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mailbase.test") as visitor:
+        yield visitor
+
+
+@pytest.fixture
+async def client(app: Mailbase) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client with the admin key: ``await client.post("/v1/interests", json={…})``."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mailbase.test", headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as owner:
+        yield owner

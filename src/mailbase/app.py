@@ -1,0 +1,312 @@
+"""The HTTP application: every door, in one list, and what surrounds each request.
+
+``create_app(settings)`` is the whole of it. A request passes through: its id, HEAD and encoded slashes, the transaction (``Mailbase``)
+→ routing → the key and ``Idempotency-Key`` (``/v1``) → guards → the handler. Whatever is raised becomes a problem here, in ``refuse``.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote
+
+import asyncpg
+import msgspec
+from litestar import Litestar, Request, Response, Router
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Message, Receive, Scope, Send
+from redis.asyncio import Redis
+
+from mailbase.api import keys as api_keys
+from mailbase.api.bodies import SHAPE, StrictRequest, refusal
+from mailbase.api.common import QUERY, Answer, provide_page, strict
+from mailbase.api.idempotency import Authenticate, Idempotency
+from mailbase.audience import keys
+from mailbase.config import Settings
+from mailbase.db import Connection, Pool, open_pool
+from mailbase.errors import (
+    ConfigError,
+    Conflict,
+    FieldError,
+    Forbidden,
+    Gone,
+    Invalid,
+    MailbaseError,
+    Malformed,
+    NotFound,
+    RateLimited,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from mailbase.http import HEAD, PROBLEM, REQUEST_ID, SLASH, WORK, Problem, Work, request_id, work_of
+from mailbase.queue import Wake
+from mailbase.tokens import Tokens
+from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
+
+logger = logging.getLogger(__name__)
+
+KEYED: Final = (api_keys,)
+"""The doors under ``/v1``, behind a key."""
+
+PUBLIC: Final = ()
+"""The doors anybody may knock at."""
+
+BODY_LIMIT: Final = 1024 * 1024
+POOL_SIZE: Final = 10
+
+STATUS: Final[dict[type[BaseException], int]] = {
+    Malformed: 400,
+    Invalid: 422,
+    NotFound: 404,
+    Gone: 410,
+    Conflict: 409,
+    TooLarge: 413,
+    RateLimited: 429,
+    Unauthorized: 401,
+    Forbidden: 403,
+    Unavailable: 503,
+    asyncpg.DataError: 422,
+    asyncpg.PostgresConnectionError: 503,
+    asyncpg.InterfaceError: 503,
+    asyncpg.OperatorInterventionError: 503,
+    asyncpg.InsufficientResourcesError: 503,
+    ConnectionError: 503,
+    TimeoutError: 503,
+}
+"""Which status each refusal becomes; anything else is a 500."""
+
+CODES: Final = {
+    400: "malformed",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    503: "unavailable",
+}
+DETAILS: Final = {
+    404: "There is nothing here.",
+    413: "The request body is too large.",
+    422: "A value cannot be stored: a number out of range, or text with characters PostgreSQL does not hold.",
+    503: "Something this needs is not reachable just now; nothing was changed. Try again.",
+}
+
+
+class _Later(Wake):
+    """Wakes a job once the request's transaction has committed."""
+
+    def __init__(self, wake: Wake, work: Work) -> None:
+        self._wake = wake
+        self._work = work
+
+    async def job(self, job_id: int) -> None:
+        """Remember the job until then."""
+        self._work.after_commit(partial(self._wake.job, job_id))
+
+
+class Mailbase(Litestar):
+    """Litestar with what must happen before routing and after the last handler."""
+
+    async def __call__(self, scope: Scope | Any, receive: Receive | Any, send: Send | Any) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        started = time.perf_counter()
+        work = Work(self.state.pool)
+        head = scope["method"] == "HEAD"
+        scope["state"] = {**scope.get("state", {}), WORK: work, REQUEST_ID: secrets.token_hex(8), HEAD: head}
+        if head:
+            scope["method"] = "GET"
+        raw_path = (scope.get("raw_path") or b"").partition(b"?")[0]
+        if b"%2f" in raw_path.lower():
+            scope["path"] = unquote(re.sub("(?i)%2f", SLASH, raw_path.decode("latin-1")))
+        status = 0
+
+        async def leave(message: Message | Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                await work.finish(commit=message["status"] < 400)
+                status = message["status"]
+                _add_headers(scope, message)
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, leave)
+        except Exception as error:
+            if status:
+                logger.exception("request %s broke off", request_id(scope))
+                raise
+            cause = (
+                error.__cause__
+                if type(error).__name__ == "LitestarException" and isinstance(error.__cause__, Exception)
+                else error
+            )
+            await work.finish(commit=False)
+            request: Request[Any, Any, Any] = Request(scope)
+            response = refuse(request, cause).to_asgi_response(app=None, request=request)
+            await response(scope, receive, leave)
+        finally:
+            await work.finish(commit=False)
+            logger.debug(
+                "%s %s %d %.1f ms",
+                scope["method"],
+                scope.get("path_template", "?"),
+                status,
+                (time.perf_counter() - started) * 1000,
+            )
+
+
+def _add_headers(scope: Any, message: Any) -> None:
+    present = {name.lower() for name, _ in message["headers"]}
+    wanted = [(b"x-request-id", request_id(scope).encode()), (b"x-content-type-options", b"nosniff")]
+    if scope["path"].startswith("/v1/"):
+        wanted.append((b"cache-control", b"no-store"))
+    message["headers"] = [*message["headers"], *(pair for pair in wanted if pair[0] not in present)]
+
+
+def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Turn whatever was raised into a problem; what nobody expected is logged once, by the request's id."""
+    scope = request.scope
+    headers: dict[str, str] = {}
+    errors: tuple[FieldError, ...] = ()
+    detail = code = ""
+    if isinstance(error, ValidationException):
+        error = _from_litestar(error)
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        headers.update(error.headers or {})
+        detail = error.detail if status in {400, 415} else ""
+    else:
+        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    if isinstance(error, MailbaseError) and status != 500:
+        detail, code = error.message, error.code
+    if isinstance(error, Invalid):
+        errors = error.errors
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(error.retry_after)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status >= 500:
+        logger.error(
+            "request %s: %s", request_id(scope), type(error).__name__, exc_info=error if status == 500 else None
+        )
+    phrase = HTTPStatus(status).phrase
+    code = code or CODES.get(status, "error")
+    problem = Problem(
+        type="about:blank",
+        title=phrase,
+        status=status,
+        detail=detail or DETAILS.get(status, f"{phrase}."),
+        code=code if status != 500 else "internal",
+        request_id=request_id(scope),
+        errors=errors,
+    )
+    return Response(msgspec.json.encode(problem), status_code=status, headers=headers, media_type=PROBLEM)
+
+
+def _from_litestar(error: ValidationException) -> Invalid:
+    found = [
+        refusal(str(item.get("key", "body")), str(item["message"]))
+        for item in error.extra or []
+        if isinstance(item, dict)
+    ]
+    if any(one.field == "data" for one in found):
+        return Malformed("This needs a JSON body.")
+    if not found:
+        return Malformed(error.detail)
+    shape = [one for one in found if one.code in SHAPE]
+    if shape:
+        return Malformed(errors=shape)
+    return Invalid("The query holds values that cannot be accepted.", errors=found)
+
+
+async def _db(request: Request[Any, Any, Any]) -> Connection:
+    return await work_of(request.scope).connection()
+
+
+async def _wake(request: Request[Any, Any, Any]) -> Wake:
+    return _Later(request.app.state.wake, work_of(request.scope))
+
+
+def _state(name: str) -> Provide:
+    async def provide(request: Request[Any, Any, Any]) -> Any:
+        return request.app.state[name]
+
+    return Provide(provide)
+
+
+def create_app(settings: Settings) -> Mailbase:
+    """Return the application; its lifespan opens the pool and proves the secret key.
+
+    ``settings`` is complete: it names a database and at least one secret key.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        state = app.state
+        state.settings = settings
+        state.tokens = Tokens(settings.secret_keys)
+        state.vault = Vault(settings.secret_keys)
+        state.wake = Wake(settings.redis_url)
+        state.redis = Redis.from_url(
+            settings.redis_url or "redis://127.0.0.1:1", socket_connect_timeout=0.5, socket_timeout=0.5
+        )
+        state.idempotent = asyncio.Semaphore(POOL_SIZE // 2)
+        if settings.database_url is None:
+            raise ConfigError("MAILBASE_DATABASE_URL: no database is named")
+        try:
+            async with open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool:
+                state.pool = pool
+                await _prepare(pool, settings, state)
+                yield
+        finally:
+            await state.wake.close()
+            await state.redis.aclose()
+
+    keyed = Router(
+        "/v1",
+        route_handlers=[handler for door in KEYED for handler in door.ROUTES],
+        middleware=[Authenticate(), Idempotency()],
+        guards=[strict],
+        request_class=StrictRequest,
+        dependencies={"page": Provide(provide_page)},
+    )
+    app = Mailbase(
+        route_handlers=[keyed, *(handler for door in PUBLIC for handler in door.ROUTES)],
+        lifespan=[lifespan],
+        dependencies={
+            "db": Provide(_db),
+            "wake": Provide(_wake),
+            **{name: _state(name) for name in ("pool", "settings", "tokens", "vault", "erasure_key", "redis")},
+        },
+        exception_handlers={Exception: refuse, 500: refuse},
+        response_class=Answer,
+        request_max_body_size=BODY_LIMIT,
+        logging_config=None,
+        openapi_config=None,
+    )
+    for route in app.routes:
+        for handler, model in getattr(route, "route_handler_map", {}).values():
+            handler.opt[QUERY] = frozenset(parameter.field_alias for parameter in model.expected_query_params)
+    return app
+
+
+async def _prepare(pool: Pool, settings: Settings, state: Any) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await open_secret(db, state.vault, CANARY)
+        state.erasure_key = await open_secret(db, state.vault, ERASURE_KEY)
+        if settings.admin_key:
+            await keys.ensure_admin_key(db, settings.admin_key)
