@@ -1,0 +1,224 @@
+"""Asking for a confirmation: one letter for everything chosen since the last one was answered.
+
+::
+
+    ask ──▶ open ──POST /c──▶ confirmed
+              ├──▶ expired      its thirty days are over
+              └──▶ void         the person left, bounced or complained after it was asked
+
+While an address cools down no second letter goes out; what is chosen meanwhile joins the open confirmation, whose page lists all of it.
+Nothing changes about a person before the answer, and the answer needs the mailbox.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from mailbase.audience import account, forms, suppressions, timeline
+from mailbase.audience.addresses import Address
+from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.forms import Form
+from mailbase.db import Connection
+from mailbase.errors import Invalid, NotFound
+from mailbase.letters.content import Sender
+from mailbase.optin import cooldowns, letter
+from mailbase.sending import messages
+from mailbase.sending.messages import NewMessage
+from mailbase.tokens import Tokens
+
+Outcome = Literal["accepted", "cooldown", "suppressed"]
+
+MOST_ACTS: Final = 20
+
+
+class Desk(Struct, frozen=True):
+    """What asking needs beside the database: the signer of links, where they lead, the key of address hashes."""
+
+    tokens: Tokens
+    public_url: str
+    erasure_key: bytes
+
+
+class Act(Struct, kw_only=True):
+    """One thing a visitor did, kept as evidence until it is confirmed; consents carry page, IP, agent and time."""
+
+    form_id: int | None = None
+    attributes: dict[str, Any] = {}
+    consents: list[ConsentGiven] = []
+    page: str | None = None
+
+
+class _Person(Struct):
+    id: int
+    email: str
+    email_key: str
+    domain: str
+    status: str
+    locale: str | None
+
+    @property
+    def address(self) -> Address:
+        return Address(self.email, self.email_key, self.domain)
+
+
+PERSON = """
+SELECT id, email, email_key, domain, status, locale FROM subscribers WHERE id = $1 FOR UPDATE
+"""
+
+STAYS_SUPPRESSED = """
+SELECT EXISTS (SELECT FROM suppressions WHERE value = ANY($1::text[]) AND (kind = 'domain' OR reason = 'manual'))
+"""
+
+
+async def stays_suppressed(db: Connection, address: Address) -> bool:
+    """Tell whether even the person's own wish lifts nothing: the owner's entry, or the whole domain's."""
+    stays: bool = await db.fetchval(STAYS_SUPPRESSED, [address.key, address.domain])
+    return stays
+
+
+OPEN = """
+SELECT confirmation.id, confirmation.interests, confirmation.evidence
+FROM confirmations AS confirmation JOIN subscribers AS subscriber ON subscriber.id = confirmation.subscriber_id
+WHERE subscriber_id = $1 AND confirmation.confirmed_at IS NULL AND expires_at > now()
+    AND NOT EXISTS (SELECT FROM confirmations AS later WHERE later.subscriber_id = $1 AND later.confirmed_at >= confirmation.created_at)
+    AND confirmation.created_at >= COALESCE(unsubscribed_at, '-infinity')
+    AND NOT EXISTS (SELECT FROM suppressions WHERE value IN (email_key, $2) AND suppressions.created_at > confirmation.created_at)
+ORDER BY confirmation.id DESC LIMIT 1
+"""
+
+JOIN = """
+UPDATE confirmations SET evidence = $3,
+    interests = ARRAY(SELECT DISTINCT interest FROM unnest(interests || $2::bigint[]) AS interest ORDER BY interest)
+WHERE id = $1
+"""
+
+CREATE = """
+INSERT INTO confirmations (subscriber_id, form_id, interests, evidence, locale, expires_at)
+VALUES ($1, $2, ARRAY(SELECT DISTINCT interest FROM unnest($3::bigint[]) AS interest ORDER BY interest), $4, $5, now() + interval '30 days')
+RETURNING id, extract(epoch FROM date_trunc('second', expires_at))::bigint AS expires
+"""
+
+MESSAGE = """
+UPDATE confirmations SET message_id = $2 WHERE id = $1
+"""
+
+NAMES = """
+SELECT name FROM interests WHERE id = ANY($1::bigint[]) ORDER BY name, id
+"""
+
+
+async def ask(
+    db: Connection,
+    desk: Desk,
+    subscriber_id: int,
+    *,
+    form: Form | None = None,
+    interests: Sequence[int] = (),
+    consents: Sequence[ConsentGiven] = (),
+    attributes: Mapping[str, Any] | None = None,
+    page: str | None = None,
+    locale: str | None = None,
+) -> Outcome:
+    """Send one confirmation letter for these interests (ids), consents and attributes, unless the address cools down.
+
+    Call it inside a transaction. Everything given is written to the person only by the confirmation.
+
+    Raises:
+        Invalid: ``sender_missing``, neither the form nor the settings say whom letters are from.
+        NotFound: there is no such subscriber.
+
+    """
+    row = await db.fetchrow(PERSON, subscriber_id)
+    if row is None:
+        raise NotFound("there is no such subscriber")
+    person = _Person(**row)
+    settings = await account.get(db)
+    sender = (form.definition.from_ if form else None) or settings.default_from
+    if sender is None:
+        raise Invalid.field(
+            "default_from",
+            "sender_missing",
+            "neither a form nor the settings' default_from says whom the confirmation is from",
+        )
+    if await stays_suppressed(db, person.address):
+        return "suppressed"
+    acts = [
+        Act(form_id=form.id if form else None, attributes=dict(attributes or {}), consents=list(consents), page=page)
+    ]
+    chosen = list(interests)
+    opened = await db.fetchrow(OPEN, person.id, suppressions.erased_value(person.email_key, desk.erasure_key))
+    if opened is not None:
+        acts = [*acts_of(opened["evidence"]), *acts][-MOST_ACTS:]
+        chosen += opened["interests"]
+    if not await cooldowns.take(db, person.address, desk.erasure_key):
+        if opened is not None:
+            await db.execute(JOIN, opened["id"], chosen, _evidence(acts))
+        return "cooldown"
+    locale = (form.definition.locale if form else None) or locale or person.locale or settings.locale
+    created = await db.fetchrow(CREATE, person.id, form.id if form else None, chosen, _evidence(acts), locale)
+    assert created is not None  # noqa: S101  (an INSERT … RETURNING of one row)
+    asked = letter.Asked(
+        title=title_of(form, sender.name or sender.email),
+        confirm_url=f"{desk.public_url}/c/{desk.tokens.sign('confirm', created['id'], created['expires'])}",
+        interests=[name["name"] for name in await db.fetch(NAMES, chosen)],
+        consents=_texts(acts),
+        postal_address=settings.postal_address,
+        locale=locale,
+    )
+    rendered = letter.compose(asked, form.definition.confirmation if form else None)
+    message = NewMessage(
+        kind="confirmation",
+        from_=Sender(sender.name, sender.email),
+        to=person.address,
+        subject=rendered.subject,
+        html=rendered.html,
+        text=rendered.text,
+        subscriber_id=person.id,
+    )
+    message_id, _ = await messages.create(db, message)
+    await db.execute(MESSAGE, created["id"], message_id)
+    await timeline.note(
+        db, person.id, "confirmation_sent", form_id=form.id if form else None, data={"confirmation_id": created["id"]}
+    )
+    return "accepted"
+
+
+def title_of(form: Form | None, otherwise: str) -> str:
+    """Return what a form calls itself before visitors."""
+    return (form.definition.texts.title or form.name) if form else otherwise
+
+
+def acts_of(evidence: Any) -> list[Act]:
+    """Read the evidence of a confirmation."""
+    return msgspec.convert(evidence.get("acts", []), list[Act])
+
+
+def _evidence(acts: Sequence[Act]) -> dict[str, Any]:
+    return {"acts": msgspec.to_builtins(acts)}
+
+
+def _texts(acts: Sequence[Act]) -> list[str]:
+    return list(
+        dict.fromkeys(consent.text for act in acts for consent in act.consents if consent.source != "form_words")
+    )
+
+
+LAST = """
+SELECT form_id, locale FROM confirmations WHERE subscriber_id = $1 ORDER BY id DESC LIMIT 1
+"""
+
+
+async def send_again(db: Connection, desk: Desk, subscriber_id: int, *, form_id: int | None = None) -> Outcome:
+    """Send the confirmation again, in the words of the form it came from, or of ``form_id``.
+
+    Raises:
+        Invalid: ``sender_missing``.
+        NotFound: there is no such subscriber or form.
+
+    """
+    last = await db.fetchrow(LAST, subscriber_id)
+    chosen = form_id or (last["form_id"] if last else None)
+    form = await forms.get(db, chosen) if chosen else None
+    return await ask(db, desk, subscriber_id, form=form, locale=last["locale"] if last else None)
