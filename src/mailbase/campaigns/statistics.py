@@ -1,0 +1,181 @@
+"""A campaign's statistics, from counters alone: they cost the same for a thousand and for ten million events.
+
+Every counter is moved in the transaction of the rows it counts; ``recount`` says from which.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from mailbase.campaigns.states import Status
+from mailbase.db import Connection
+from mailbase.errors import NotFound
+
+
+class Deliveries(Struct):
+    """The letters by state; they add up to ``recipients``. ``queued`` covers those on their way."""
+
+    queued: int
+    sent: int
+    deferred: int
+    failed: int
+    bounced: int
+    unknown: int
+    skipped: int
+
+
+class Bounces(Struct):
+    """The bounced letters by class."""
+
+    hard: int
+    soft: int
+    block: int
+
+
+class Engagement(Struct):
+    """Opens or clicks, and the letters they came from; a letter may be both a human's and a machine's."""
+
+    total: int
+    unique: int
+    unique_human: int
+    unique_machine: int
+
+
+class Rates(Struct):
+    """Shares from 0 to 1, rounded to three places; human counts over delivered, without a denominator 0."""
+
+    delivery: float
+    open: float
+    click: float
+    click_to_open: float
+    unsubscribe: float
+    bounce: float
+    complaint: float
+
+
+class Link(Struct):
+    """One link of the letter, in the letter's order; ``url`` as written, expressions and all."""
+
+    url: str
+    clicks: int
+    unique: int
+    unique_human: int
+
+
+class Hour(Struct):
+    """One UTC hour in which something happened."""
+
+    at: datetime
+    opens: int
+    clicks: int
+
+
+class Provider(Struct):
+    """The letters to one mailbox provider."""
+
+    provider: str
+    sent: int
+    bounced: int
+    deferred: int
+
+
+class Statistics(Struct):
+    """Everything about one campaign."""
+
+    campaign_id: int
+    status: Status
+    recipients: int
+    deliveries: Deliveries
+    bounces: Bounces
+    opens: Engagement
+    clicks: Engagement
+    unsubscribes: int
+    complaints: int
+    rates: Rates
+    links: list[Link]
+    timeline: list[Hour]
+    providers: list[Provider]
+
+
+STATUS = "SELECT status FROM campaigns WHERE id = $1"
+
+COUNTERS = "SELECT key, sum(n)::bigint AS n FROM counters WHERE campaign_id = $1 GROUP BY key"
+
+LINKS = "SELECT n, url FROM campaign_links WHERE campaign_id = $1 ORDER BY n"
+
+
+async def of_campaign(db: Connection, campaign_id: int) -> Statistics:
+    """Return the statistics as of now.
+
+    Raises:
+        NotFound: there is no such campaign.
+
+    """
+    status = await db.fetchval(STATUS, campaign_id)
+    if status is None:
+        raise NotFound
+    numbers = {row["key"]: row["n"] for row in await db.fetch(COUNTERS, campaign_id)}
+    links = [(row["n"], row["url"]) for row in await db.fetch(LINKS, campaign_id)]
+    return assemble(campaign_id, status, numbers, links)
+
+
+def assemble(campaign_id: int, status: Status, numbers: Mapping[str, int], links: list[tuple[int, str]]) -> Statistics:
+    """Return the statistics that these counters and links (n, URL) make."""
+
+    def group(prefix: str, *names: str) -> list[int]:
+        return [numbers.get(f"{prefix}.{name}", 0) for name in names]
+
+    deliveries = Deliveries(*group("delivery", *Deliveries.__struct_fields__))
+    opens = Engagement(*group("open", "total", "unique", "human", "machine"))
+    clicks = Engagement(*group("click", "total", "unique", "human", "machine"))
+    unsubscribes, complaints = numbers.get("unsubscribes", 0), numbers.get("complaints", 0)
+    tried = deliveries.sent + deliveries.bounced + deliveries.failed + deliveries.unknown
+    rates = Rates(
+        delivery=_share(deliveries.sent, tried),
+        open=_share(opens.unique_human, deliveries.sent),
+        click=_share(clicks.unique_human, deliveries.sent),
+        click_to_open=_share(clicks.unique_human, opens.unique_human),
+        unsubscribe=_share(unsubscribes, deliveries.sent),
+        bounce=_share(deliveries.bounced, tried),
+        complaint=_share(complaints, deliveries.sent),
+    )
+    return Statistics(
+        campaign_id=campaign_id,
+        status=status,
+        recipients=sum(getattr(deliveries, name) for name in Deliveries.__struct_fields__),
+        deliveries=deliveries,
+        bounces=Bounces(*group("bounce", "hard", "soft", "block")),
+        opens=opens,
+        clicks=clicks,
+        unsubscribes=unsubscribes,
+        complaints=complaints,
+        rates=rates,
+        links=[Link(url, *group(f"link.{n}", "clicks", "unique", "human")) for n, url in links],
+        timeline=_timeline(numbers),
+        providers=_providers(numbers),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 3) if whole else 0.0
+
+
+def _timeline(numbers: Mapping[str, int]) -> list[Hour]:
+    hours: dict[int, Hour] = {}
+    for key, n in numbers.items():
+        if n and key.startswith("hour."):
+            _, epoch, what = key.split(".")
+            second = int(epoch)
+            hour = hours.setdefault(second, Hour(datetime.fromtimestamp(second, UTC), 0, 0))
+            setattr(hour, what, n)
+    return [hours[second] for second in sorted(hours)]
+
+
+def _providers(numbers: Mapping[str, int]) -> list[Provider]:
+    found: dict[str, Provider] = {}
+    for key, n in numbers.items():
+        if n and key.startswith("provider."):
+            name, _, what = key.removeprefix("provider.").rpartition(".")
+            setattr(found.setdefault(name, Provider(name, 0, 0, 0)), what, n)
+    return sorted(found.values(), key=lambda one: (-(one.sent + one.bounced + one.deferred), one.provider))
