@@ -24,6 +24,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Message, Receive, Scope, Send
 from redis.asyncio import Redis
 
+from mailbase.api import bounces, stats
 from mailbase.api import keys as api_keys
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
@@ -48,15 +49,17 @@ from mailbase.errors import (
 )
 from mailbase.http import HEAD, PROBLEM, REQUEST_ID, SLASH, WORK, Problem, Work, request_id, work_of
 from mailbase.queue import Wake
+from mailbase.signals.record import recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
+from mailbase.web import track, view
 
 logger = logging.getLogger(__name__)
 
-KEYED: Final = (api_keys,)
+KEYED: Final = (api_keys, bounces, stats)
 """The doors under ``/v1``, behind a key."""
 
-PUBLIC: Final = ()
+PUBLIC: Final = (track, view)
 """The doors anybody may knock at."""
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -271,7 +274,8 @@ def create_app(settings: Settings) -> Mailbase:
             async with open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool:
                 state.pool = pool
                 await _prepare(pool, settings, state)
-                yield
+                async with recorder(pool) as state.recorder:
+                    yield
         finally:
             await state.wake.close()
             await state.redis.aclose()
