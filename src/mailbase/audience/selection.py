@@ -65,7 +65,10 @@ async def rule_of(db: Connection, audience: Audience) -> Rule:
     ids: dict[str, int] = {row["slug"]: row["id"] for row in await db.fetch(SLUGS, named)} if named else {}
     errors = [
         FieldError(field, "unknown_interest", f"There is no interest {slug!r}.")
-        for field, slugs in (("audience.interests", audience.interests), ("audience.exclude.interests", exclude.interests))
+        for field, slugs in (
+            ("audience.interests", audience.interests),
+            ("audience.exclude.interests", exclude.interests),
+        )
         for slug in slugs or ()
         if slug not in ids
     ]

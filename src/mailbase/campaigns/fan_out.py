@@ -1,0 +1,127 @@
+"""What happens to campaigns by itself, a slice at a time: any number of workers may run this at once.
+
+    scheduled and due ─▶ sending (audience frozen) ─▶ deliveries in slices ─▶ fanned out ─▶ every delivery final: sent
+    past send_until: waiting letters skipped (expired)      cancelled: waiting letters skipped (cancelled)
+
+Each step is one transaction under the campaign's row lock, so a worker killed anywhere leaves either the whole slice, with the
+cursor and the counters, or nothing of it.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from mailbase.audience import selection
+from mailbase.campaigns import lifecycle
+from mailbase.campaigns.lifecycle import CANCELLED, SLICE
+from mailbase.db import Connection, Pool
+from mailbase.sending import counters, deliveries
+
+EXPIRED: Final = "expired"
+
+
+async def step(pool: Pool, *, now: datetime | None = None) -> bool:
+    """Do the next piece of each kind of work; True if there was any, so that more may be waiting."""
+    worked = False
+    async with pool.acquire() as db:
+        for act in (_start_due, _create_slice, _expire, _clear_cancelled, _finish):
+            async with db.transaction():
+                worked |= await act(db, now)
+    return worked
+
+
+START_DUE = """
+UPDATE campaigns SET status = 'sending', started_at = COALESCE($1, now()), audience_at = COALESCE($1, now()), updated_at = now(),
+    audience_upper_id = (SELECT COALESCE(max(id), 0) FROM subscribers)
+WHERE id = (
+    SELECT id FROM campaigns
+    WHERE status = 'scheduled' AND finished_at IS NULL AND scheduled_at <= COALESCE($1, now())
+    ORDER BY scheduled_at, id LIMIT 1
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+
+async def _start_due(db: Connection, now: datetime | None) -> bool:
+    return await db.fetchval(START_DUE, now) is not None
+
+
+# The least advanced first: a small campaign does not wait for a large one's last slice.
+FANNING = """
+SELECT id, domain_id, audience, audience_upper_id, audience_at, fan_out_after FROM campaigns
+WHERE status = 'sending' AND finished_at IS NULL AND NOT fanned_out
+ORDER BY fan_out_after, id LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+ADVANCE = """
+UPDATE campaigns SET fan_out_after = $2, fanned_out = $3 WHERE id = $1
+"""
+
+
+async def _create_slice(db: Connection, _now: datetime | None) -> bool:
+    row = await db.fetchrow(FANNING)
+    if row is None:
+        return False
+    upper = row["audience_upper_id"]
+    rule = selection.load(row["audience"])
+    ids = await selection.slice_of(
+        db,
+        rule,
+        at=row["audience_at"],
+        after=row["fan_out_after"],
+        upper=upper,
+        limit=SLICE,
+    )
+    await deliveries.create_slice(db, row["id"], row["domain_id"], ids, slot=counters.own_slot())
+    done = len(ids) < SLICE
+    await db.execute(ADVANCE, row["id"], upper if done else ids[-1], done)
+    return True
+
+
+OVERDUE = """
+SELECT id FROM campaigns
+WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <= COALESCE($1, now())
+    AND EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
+ORDER BY id LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+async def _expire(db: Connection, now: datetime | None) -> bool:
+    campaign_id = await db.fetchval(OVERDUE, now)
+    if campaign_id is None:
+        return False
+    return await deliveries.skip_waiting(db, campaign_id, EXPIRED, limit=SLICE, slot=counters.own_slot()) > 0
+
+
+CLEARING = """
+SELECT id FROM campaigns
+WHERE status = 'cancelled' AND finished_at IS NULL
+    AND EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
+ORDER BY id LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+async def _clear_cancelled(db: Connection, _now: datetime | None) -> bool:
+    campaign_id = await db.fetchval(CLEARING)
+    if campaign_id is None:
+        return False
+    return await deliveries.skip_waiting(db, campaign_id, CANCELLED, limit=SLICE, slot=counters.own_slot()) > 0
+
+
+# Looked at twice: here to find candidates, then by `finish` with a snapshot that is younger than their locks.
+FINISHING = """
+SELECT id FROM campaigns
+WHERE finished_at IS NULL AND (status = 'cancelled' OR status = 'sending' AND fanned_out)
+    AND NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
+    AND NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over'))
+ORDER BY id
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+async def _finish(db: Connection, _now: datetime | None) -> bool:
+    ids = [row["id"] for row in await db.fetch(FINISHING)]
+    return bool(ids) and await lifecycle.finish(db, ids) > 0
