@@ -13,7 +13,7 @@ from hashlib import blake2s
 from operator import itemgetter
 from typing import Any
 
-from minijinja import Environment, Markup, TemplateError
+from minijinja import Environment, Markup
 
 from mailbase.errors import Invalid
 from mailbase.letters import quoted, templates
@@ -128,8 +128,9 @@ class Filler:
             seen = variables(self._base, person, tokens)
             try:
                 values += [slot(seen) for slot in self._heavy]
-            except TemplateError as error:
-                raise Invalid(f"the letter cannot be filled in: {error.detail}", code="template_error") from error
+            except templates.ENGINE_ERRORS as error:
+                reason = getattr(error, "detail", None) or error
+                raise Invalid(f"the letter cannot be filled in: {reason}", code="template_error") from error
         body = b"".join(self._pick((*self._statics, *values)))
         subject = self._subject(person, tokens)
         return Letter(

@@ -26,7 +26,7 @@ _NO_HTML = frozenset({"script", "style", "textarea", "title", "xmp"})
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _HOST = re.compile(r"https?://[^/?#\s\\]+[/?#]", re.IGNORECASE)
 _UNWANTED = re.compile(r"[\x00-\x20\x7f]+")
-_NOT_ASCII = re.compile(r"[^\x21-\x7e]|[\"<>\\^`]")
+_NOT_ASCII = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 _TRAILING = ".,;:!?'»”’*_"
 
 
@@ -168,12 +168,17 @@ def _dynamic(link: str, field: str) -> Invalid:
 
 def trim(url: str) -> tuple[str, str]:
     """Split what a sentence leaves behind a URL in plain text (``.``, ``)``, …) from the URL."""
+    open_brackets: list[str] = []
     end = len(url)
-    while end:
-        char = url[end - 1]
-        unbalanced = char in ")]}" and url.count(char, 0, end) > url.count("([{"[")]}".index(char)], 0, end)
-        if char not in _TRAILING and not unbalanced:
-            break
+    for at, char in enumerate(url):
+        if char in "([{":
+            open_brackets.append(char)
+        elif char in ")]}":
+            if not open_brackets:
+                end = at
+                break
+            open_brackets.pop()
+    while end and url[end - 1] in _TRAILING:
         end -= 1
     return url[:end], url[end:]
 

@@ -66,7 +66,10 @@ _HTML_INSIDE = frozenset(
 )
 _TAG = re.compile(r"<(/?)(mj[a-z-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.IGNORECASE)
 _START = re.compile(r"<(?:!--|/?mj[a-z-]*(?=[\s/>]|$))", re.IGNORECASE)
-_ATTRIBUTES = re.compile(r"(?:\s+[A-Za-z_:][\w:.-]*\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*/?\s*")
+# A tag of the template may stand in an attribute's value, not in its name or in its place.
+_ATTRIBUTES = r"(?:\s+(?![^\s=]*{})[A-Za-z_:][\w:.-]*\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*/?\s*"
+_LONE = re.compile(r"<(?![A-Za-z/!?])")
+_BLOCKS = re.compile(rf"<({'|'.join(sorted(_HTML_INSIDE))})\b[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
 _POSITION = re.compile(r"(.*?)(?: in root template)? at position (\d+):(\d+)")
 
 
@@ -76,8 +79,11 @@ def to_html(source: str, mask: Mask, *, field: str = "mjml") -> str:
     Raises:
         Invalid: ``template_error`` with line, column and word; ``too_large``.
     """
-    hidden = mask.hide(source)
-    _check_structure(source, hidden, mask, field)
+    hidden = _LONE.sub("&lt;", mask.hide(source))
+    problem = _Structure(hidden, mask.prefix).problem()
+    if problem is not None:
+        offset, word, reason = problem
+        raise refuse(source, field, mask.origin(offset), mask.show(word)[:60], reason)
     try:
         html = mjml2html(hidden)
     except ValueError as error:
@@ -90,72 +96,94 @@ def to_html(source: str, mask: Mask, *, field: str = "mjml") -> str:
     return html
 
 
-def _check_structure(source: str, hidden: str, mask: Mask, field: str) -> None:
-    """Refuse unknown, unclosed and crossing ``mj-`` elements."""
-    stack: list[tuple[str, int]] = []
-    at = 0
+Problem = tuple[int, str, str]
+"""Offset in the hidden source, the word there, and what is wrong with it."""
 
-    def wrong(offset: int, word: str, reason: str) -> Invalid:
-        return refuse(source, field, mask.origin(offset), word, reason)
 
-    while match := _START.search(hidden, at):
+class _Structure:
+    """Walks over the ``mj-`` elements; the first unknown, unclosed or crossing one is the problem."""
+
+    def __init__(self, hidden: str, prefix: str) -> None:
+        self.hidden = hidden
+        self.attributes = re.compile(_ATTRIBUTES.format(prefix))
+        self.stack: list[tuple[str, int]] = []
+        self.seen: set[str] = set()
+        self.at = 0
+
+    def problem(self) -> Problem | None:
+        while match := _START.search(self.hidden, self.at):
+            found = self._comment(match.start()) if match.group() == "<!--" else self._tag(match)
+            if found is not None:
+                return found
+        if self.stack:
+            name, start = self.stack[-1]
+            return start, f"<{name}>", f"<{name}> is not closed"
+        for name in ("mjml", "mj-body"):
+            if name not in self.seen:
+                return 0, "", f"there is no <{name}> element"
+        return None
+
+    def _comment(self, start: int) -> Problem | None:
+        close = self.hidden.find("-->", start)
+        self.at = close + 3
+        return (start, "<!--", "this comment is not closed") if close < 0 else None
+
+    def _tag(self, match: re.Match[str]) -> Problem | None:
         start = match.start()
-        if match.group() == "<!--":
-            close = hidden.find("-->", start)
-            if close < 0:
-                raise wrong(start, "<!--", "this comment is not closed")
-            at = close + 3
-            continue
-        tag = _TAG.match(hidden, start)
+        tag = _TAG.match(self.hidden, start)
         if tag is None:
-            raise wrong(start, match.group(), "this tag is not closed")
-        at = tag.end()
-        closing, name, attributes = tag.group(1), tag.group(2).lower(), tag.group(3)
-        if closing:
-            if not stack or stack[-1][0] != name:
-                opened = f", <{stack[-1][0]}> is still open" if stack else ""
-                raise wrong(start, f"</{name}>", f"</{name}> closes nothing{opened}")
-            stack.pop()
-            continue
+            return start, match.group(), "this tag is not closed"
+        self.at = tag.end()
+        name = tag.group(2).lower()
+        self.seen.add(name)
+        if tag.group(1):
+            return self._close(name, start)
         if name == "mj-include":
-            raise wrong(start, name, "mj-include is not available here")
+            return start, name, "mj-include is not available here"
         if name not in _ELEMENTS:
-            raise wrong(start, name, f"unknown element <{name}>")
-        good = _ATTRIBUTES.match(attributes)
-        if good is None or good.end() != len(attributes):
-            offset = tag.start(3) + (good.end() if good else 0)
-            word = (attributes[good.end() if good else 0 :].split() or [name])[0]
-            raise wrong(offset, mask.show(word)[:60], f"a faulty attribute of <{name}>")
-        if not attributes.rstrip().endswith("/"):
-            at = _enter(hidden, name, start, at, stack, wrong)
-    if stack:
-        raise wrong(stack[-1][1], f"<{stack[-1][0]}>", f"<{stack[-1][0]}> is not closed")
-    if not re.search(r"<mjml[\s>]", hidden, re.IGNORECASE):
-        raise Invalid.field(field, "template_error", f"{field}, line 1, column 1: there is no <mjml> element")
-    if not re.search(r"<mj-body[\s>]", hidden, re.IGNORECASE):
-        raise Invalid.field(field, "template_error", f"{field}, line 1, column 1: there is no <mj-body> element")
+            return start, name, f"unknown element <{name}>"
+        attributes = tag.group(3)
+        good = self.attributes.match(attributes)
+        end = good.end() if good else 0
+        if end != len(attributes):
+            return tag.start(3) + end, (attributes[end:].split() or [name])[0], f"a faulty attribute of <{name}>"
+        return None if attributes.rstrip().endswith("/") else self._enter(name, start)
 
+    def _close(self, name: str, start: int) -> Problem | None:
+        if self.stack and self.stack[-1][0] == name:
+            self.stack.pop()
+            return None
+        still = f", <{self.stack[-1][0]}> is still open" if self.stack else ""
+        return start, f"</{name}>", f"</{name}> closes nothing{still}"
 
-def _enter(hidden: str, name: str, start: int, at: int, stack: list[tuple[str, int]], wrong) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Open an element; one that holds HTML is stepped over to its end. Returns where to go on."""
-    if name not in _HTML_INSIDE:
-        stack.append((name, start))
-        return at
-    close = re.compile(rf"</{name}\s*>|<(/?mj[a-z-]+)", re.IGNORECASE).search(hidden, at)
-    if close is None:
-        raise wrong(start, f"<{name}>", f"<{name}> is not closed")
-    if close.group(1):
-        word = close.group().lstrip("<")
-        raise wrong(close.start(), word, f"<{word}> inside <{name}>, which is not closed before it")
-    return close.end()
+    def _enter(self, name: str, start: int) -> Problem | None:
+        """Open an element; one that holds HTML is stepped over to its end."""
+        if name not in _HTML_INSIDE:
+            self.stack.append((name, start))
+            return None
+        close = re.compile(rf"</{name}\s*>|<(/?mj[a-z-]+)", re.IGNORECASE).search(self.hidden, self.at)
+        if close is None:
+            return start, f"<{name}>", f"<{name}> is not closed"
+        if close.group(1):
+            return close.start(), close.group(1), f"<{close.group(1)}> inside <{name}>, which is not closed before it"
+        self.at = close.end()
+        return None
 
 
 def _refusal(source: str, hidden: str, mask: Mask, field: str, reason: str) -> Invalid:
     match = _POSITION.fullmatch(reason)
-    if match is None:
-        return Invalid.field(field, "template_error", f"{field}: {reason.removesuffix(' in root template')}")
-    raw = hidden.encode()
-    start, end = int(match.group(2)), int(match.group(3))
-    word = mask.show(raw[start:end].decode(errors="ignore"))
-    offset = mask.origin(len(raw[:start].decode(errors="ignore")))
-    return refuse(source, field, offset, word[:60], match.group(1))
+    if match is not None:
+        raw = hidden.encode()
+        start, end = int(match.group(2)), int(match.group(3))
+        word = mask.show(raw[start:end].decode(errors="ignore"))
+        offset = mask.origin(len(raw[:start].decode(errors="ignore")))
+        return refuse(source, field, offset, word[:60], match.group(1))
+    reason = reason.removesuffix(" in root template")
+    # mrml does not say where: the first element whose HTML it cannot read alone is the one.
+    for block in _BLOCKS.finditer(hidden):
+        try:
+            mjml2html(f"<mjml><mj-body><mj-raw>{block.group(2)}</mj-raw></mj-body></mjml>")
+        except ValueError:
+            where = mask.origin(block.start())
+            return refuse(source, field, where, f"<{block.group(1)}>", "the HTML in this element cannot be read")
+    return refuse(source, field, 0, "", reason)

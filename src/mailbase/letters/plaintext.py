@@ -212,7 +212,7 @@ def from_html(source: str, mask: Mask) -> str:
     lines = [*parser.out, parser.line.rstrip()]
     text = "\n".join(lines)
     # A line of nothing but control tags would leave an empty line in every letter.
-    control = rf"{mask.statement.pattern}"
-    text = re.sub(rf"(?m)^[ ]*((?:{control}[ ]*)+)\n+", r"\1", text)
+    control = re.compile(rf"(^|\n\n|\n)[ ]*((?:{mask.statement.pattern}[ ]*)+)\n(\n*)")
+    text = control.sub(lambda match: match[1] + match[2] + (match[3] if match[1] == "\n" else ""), text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     return mask.protect(text)

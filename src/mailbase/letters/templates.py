@@ -34,18 +34,21 @@ _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 _TEST = re.compile(r"\bis\s+(?:not\s+)?([A-Za-z_]\w*)")
 _REPEAT = re.compile(r"['\"]\s*\*|\*\s*['\"]")
 _WIDE = re.compile(r"\d{3,}")
+_EXACT = 2**53
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 
 
 def show(value: Any) -> str:
-    """Return how a value reads in a letter."""
+    """Return how a value reads in a letter; line ends are ``\\n``."""
     if isinstance(value, str):
-        return str(value)
+        return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else str(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
     if isinstance(value, (list, tuple)):
         return ", ".join(map(show, value))
     if isinstance(value, dict):
@@ -55,17 +58,21 @@ def show(value: Any) -> str:
 
 def escape(text: str) -> str:
     """Escape for HTML, in element content and in quoted attributes alike."""
-    return text.translate(_ESCAPES)
+    return str(text).translate(_ESCAPES)
 
 
 def show_html(value: Any) -> str:
     """Return how a value reads in HTML: escaped, unless the template called it ``safe``."""
-    return str(value) if isinstance(value, Markup) else escape(show(value))
+    return show(value) if isinstance(value, Markup) else escape(show(value))
 
 
 def one_line(text: str) -> str:
     """Return ``text`` as a header may carry it: control characters, line ends among them, become spaces."""
     return _CONTROL.sub(" ", text).strip()[:1000]
+
+
+ENGINE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What a rendering may raise: the engine's own errors, and those of Python values it called back into."""
 
 
 def _format(template: str, *values: Any) -> str:
@@ -103,7 +110,7 @@ def render(source: str, *, html: bool, variables: dict[str, Any], field: str = "
     """
     try:
         text: str = _engine(html).render_str(source, **variables)
-    except TemplateError as error:
+    except ENGINE_ERRORS as error:
         raise _refusal(source, field, error) from error
     if len(text) > MAX_RENDERED:
         raise Invalid.field(field, "too_large", f"{field} renders to more than {MAX_RENDERED // 1024} kB")
@@ -139,8 +146,10 @@ def refuse(source: str, field: str, offset: int, word: str, reason: str, *, code
     return Invalid.field(field, code, f"{field}, line {line}, column {column}: {reason}{near}")
 
 
-def _refusal(source: str, field: str, error: TemplateError) -> Invalid:
-    reason = error.detail or str(error.kind)
+def _refusal(source: str, field: str, error: Exception) -> Invalid:
+    if not isinstance(error, TemplateError):
+        return Invalid.field(field, "template_error", f"{field}: {error}")
+    reason = error.detail or error.message
     if error.range is None:
         lines = source.split("\n")
         line = min(error.line or 1, len(lines))
