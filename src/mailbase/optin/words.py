@@ -54,3 +54,49 @@ def words(locale: str | None) -> Words:
 def language(locale: str | None) -> str:
     """Return ``ru`` or ``en``."""
     return "ru" if (locale or "").lower().replace("_", "-").split("-")[0] == "ru" else "en"
+
+
+class Mistakes(Struct, frozen=True):
+    """What is said beside a field, by the code of its mistake."""
+
+    required: str
+    invalid_email: str
+    invalid_phone: str
+    invalid_date: str
+    invalid_number: str
+    invalid_option: str
+    invalid_value: str
+    too_long: str
+    unknown_interest: str
+    consent_required: str
+
+
+ENGLISH_MISTAKES: Final = Mistakes(
+    required="Please fill this in.",
+    invalid_email="This is not an e-mail address we can write to.",
+    invalid_phone="This is not a telephone number.",
+    invalid_date="Please give a date.",
+    invalid_number="Please give a number.",
+    invalid_option="Please choose one of the options.",
+    invalid_value="This cannot be accepted.",
+    too_long="This is too long.",
+    unknown_interest="This topic is not on offer.",
+    consent_required="We need your consent for this.",
+)
+RUSSIAN_MISTAKES: Final = Mistakes(
+    required="Заполните это поле.",
+    invalid_email="На такой адрес мы не сможем написать.",
+    invalid_phone="Это не похоже на номер телефона.",
+    invalid_date="Укажите дату.",
+    invalid_number="Укажите число.",
+    invalid_option="Выберите один из вариантов.",
+    invalid_value="Такое значение не подходит.",
+    too_long="Слишком длинно.",
+    unknown_interest="Такой темы нет.",
+    consent_required="Нам нужно ваше согласие.",
+)
+
+
+def mistakes(locale: str | None) -> Mistakes:
+    """Return the sentences for a language tag."""
+    return RUSSIAN_MISTAKES if language(locale) == "ru" else ENGLISH_MISTAKES

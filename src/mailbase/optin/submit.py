@@ -1,0 +1,166 @@
+"""A submission: one transaction from what a visitor entered to the letter that asks them to confirm it.
+
+::
+
+    honeypot, too fast ─────────▶ noted, nothing else
+    the owner's suppression ────▶ noted, nothing else
+    double opt-in ──────────────▶ a new person is pending; everybody gets the same letter, unless their address cools down
+    without double opt-in ──────▶ active at once; who left, complained, bounced or was erased gets the letter all the same
+
+The visitor is told the same in every case. An active person's choices wait for that letter too: anybody can type an address.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from mailbase.audience import consents, form_counts, subscribers, suppressions, timeline
+from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.forms import Form
+from mailbase.audience.subscribers import Details
+from mailbase.db import Connection
+from mailbase.errors import Invalid
+from mailbase.optin import confirmation
+from mailbase.optin.confirmation import Desk
+from mailbase.optin.entry import Entry
+
+Outcome = Literal["accepted", "activated", "cooldown", "suppressed", "honeypot", "too_fast", "sender_missing"]
+Verdict = Literal["honeypot", "too_fast"]
+
+COUNTED = frozenset({"accepted", "activated"})
+
+
+class Visitor(Struct, kw_only=True):
+    """From where a submission came; kept as evidence."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    page: str | None = None
+    source: str | None = None
+    locale: str | None = None
+
+
+NOTE = """
+INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8)
+"""
+
+
+class _Case(Struct):
+    form: Form
+    entry: Entry
+    visitor: Visitor
+    evidence: list[ConsentGiven]
+
+
+async def submit(
+    db: Connection,
+    desk: Desk,
+    form: Form,
+    entry: Entry,
+    visitor: Visitor,
+    *,
+    words: str,
+    verdict: Verdict | None = None,
+) -> Outcome:
+    """Take a submission in and return what became of it; the visitor is not told.
+
+    ``words`` are what a form without consents of its own says beside its button: the least anybody agreed to.
+    """
+    if verdict is not None or await confirmation.stays_suppressed(db, entry.address):
+        outcome: Outcome = verdict or "suppressed"
+        await db.execute(NOTE, form.id, None, outcome, {}, [], visitor.page, visitor.ip, visitor.user_agent)
+        return outcome
+    case = _Case(form, entry, visitor, _evidence(entry, visitor, words))
+    subscriber_id, outcome = await _take_in(db, desk, case)
+    await db.execute(
+        NOTE,
+        form.id,
+        subscriber_id,
+        outcome,
+        entry.attributes,
+        entry.interests,
+        visitor.page,
+        visitor.ip,
+        visitor.user_agent,
+    )
+    await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"outcome": outcome})
+    if outcome in COUNTED:
+        await form_counts.add(db, form.id, "submit", page=visitor.page)
+    return outcome
+
+
+def _evidence(entry: Entry, visitor: Visitor, words: str) -> list[ConsentGiven]:
+    said = [(consent.purpose, consent.text, consent.policy_url, visitor.source or "form") for consent in entry.consents]
+    return [
+        ConsentGiven(
+            purpose=purpose,
+            text=text,
+            policy_url=policy_url,
+            source=source,
+            page=visitor.page,
+            ip=visitor.ip,
+            user_agent=visitor.user_agent,
+        )
+        for purpose, text, policy_url, source in said or [("newsletter", words, None, "form_words")]
+    ]
+
+
+NOW = """
+SELECT now()
+"""
+
+
+async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcome]:
+    form, entry, visitor = case.form, case.entry, case.visitor
+    barred = await suppressions.reason_for(db, entry.address, desk.erasure_key) is not None
+    at_once = not form.definition.double_opt_in and not barred
+    # Of somebody who was erased nothing is written down before they confirm.
+    details = (
+        Details()
+        if barred
+        else Details(
+            attributes=entry.attributes, interests=entry.interests, locale=form.definition.locale or visitor.locale
+        )
+    )
+    made = await subscribers.create(
+        db, entry.address, details, status="active" if at_once else "pending", source="form"
+    )
+    known = await subscribers.lock(db, entry.address.key) if made is None else (made, "new")
+    assert known is not None  # noqa: S101  (created above, or there before)
+    subscriber_id, status = known
+    if at_once and status not in subscribers.LEFT:
+        await _activate(db, subscriber_id, status, case)
+        return subscriber_id, "activated"
+    if status == "pending":
+        await subscribers.merge(db, subscriber_id, Details(interests=entry.interests))
+    at = await db.fetchval(NOW)
+    for consent in case.evidence:
+        consent.at = at
+    try:
+        return subscriber_id, await confirmation.ask(
+            db,
+            desk,
+            subscriber_id,
+            form=form,
+            interests=entry.interests,
+            consents=case.evidence,
+            attributes=entry.attributes,
+            page=visitor.page,
+            locale=visitor.locale,
+        )
+    except Invalid as error:
+        if error.code != "sender_missing":
+            raise
+        return subscriber_id, "sender_missing"
+
+
+async def _activate(db: Connection, subscriber_id: int, status: str, case: _Case) -> None:
+    if status != "new":
+        # Nobody's mailbox was asked, so what is known already is not overwritten.
+        held = (await subscribers.get(db, subscriber_id)).attributes
+        fresh = {name: value for name, value in case.entry.attributes.items() if name not in held}
+        await subscribers.merge(db, subscriber_id, Details(attributes=fresh, interests=case.entry.interests))
+        await subscribers.activate(db, subscriber_id)
+    for consent in case.evidence:
+        await consents.record(db, subscriber_id, consent, form_id=case.form.id)
