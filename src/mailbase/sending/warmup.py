@@ -71,7 +71,7 @@ class Warmup(Struct, kw_only=True):
 
 
 class Grant(Struct, frozen=True):
-    """An allowance taken: how many letters may go, and where they were counted."""
+    """An allowance taken: how many letters may go, and where they were counted (None: nothing is held)."""
 
     granted: int
     bucket: datetime | None
@@ -103,7 +103,7 @@ def _step(table: Sequence[int], level: int) -> int:
         return table[max(level, 1) - 1]
     value = table[-1]
     for _ in range((level - len(table) + LADDER_DAYS - 1) // LADDER_DAYS):
-        value = int(value * next((factor for below, factor in LADDER if value < below), 1.1)) + 1
+        value = int(value * next((factor for below, factor in LADDER if value < below), 1.1))
         if value >= LARGEST:
             return LARGEST
     return value
@@ -207,12 +207,10 @@ ON CONFLICT (domain_id, bucket) DO UPDATE SET taken = allowances.taken + exclude
 """
 
 
-async def take(
-    db: Connection, domain_id: int, wanted: int, *, to_outbox: bool, exempt: bool = False, now: datetime | None = None
-) -> Grant:
-    """Take up to ``wanted`` letters from a domain's allowance, in the caller's transaction, which must be short.
+async def take(db: Connection, domain_id: int, wanted: int, *, to_outbox: bool, now: datetime | None = None) -> Grant:
+    """Take up to ``wanted`` campaign letters from a domain's allowance, in the caller's transaction, which must be short.
 
-    The domain's row stays locked until its end, so parallel workers queue here. ``exempt`` letters are counted, never held.
+    The domain's row stays locked until its end, so parallel workers queue here. Where nothing is held nothing is counted.
     """
     # The lock comes first and alone: a statement that waited for it would still count with its older snapshot.
     rows = await db.fetch(LOCK, domain_id)
@@ -221,10 +219,10 @@ async def take(
         rows = await db.fetch(LOCK, domain_id)
     row = rows[0]
     limit = cap(effective(row["preset"], to_outbox=to_outbox), row["schedule"], row["level"])
+    if limit is None:
+        return Grant(wanted, None)
     taken = (await db.fetch(TAKEN, domain_id, now))[0]
-    granted = wanted
-    if limit is not None and not exempt:
-        granted = 0 if row["state"] == "paused" else min(wanted, _left(limit, taken["day"], taken["hour"]))
+    granted = 0 if row["state"] == "paused" else min(wanted, _left(limit, taken["day"], taken["hour"]))
     if granted:
         await db.execute(COUNT, domain_id, taken["bucket"], granted)
     return Grant(granted, taken["bucket"])
@@ -240,16 +238,17 @@ async def give_back(db: Connection, domain_id: int, bucket: datetime, n: int) ->
     await db.execute(GIVE_BACK, domain_id, bucket, n)
 
 
-async def note(db: Connection, domain_id: int, n: int, *, now: datetime | None = None) -> None:
-    """Count letters of a domain that nothing holds, for ``sent_today`` and for the day it is held again."""
-    await db.execute(NOTE, domain_id, n, now)
-
-
 NOTE = """
 INSERT INTO allowances (domain_id, bucket, taken)
 VALUES ($1, date_bin('10 minutes', COALESCE($3, clock_timestamp()), '2000-01-01 00:00:00+00'), $2)
 ON CONFLICT (domain_id, bucket) DO UPDATE SET taken = allowances.taken + excluded.taken
 """
+
+
+async def note(db: Connection, domain_id: int, n: int, *, now: datetime | None = None) -> None:
+    """Count letters that nothing holds (messages; domains without a cap)."""
+    await db.execute(NOTE, domain_id, n, now)
+
 
 JUDGE = """
 SELECT domain_id, preset, schedule, level, day, today,

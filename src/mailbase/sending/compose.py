@@ -1,0 +1,162 @@
+"""Composing: a leased letter becomes the bytes that go out: filled in, with its headers, signed.
+
+Everything that is the same for a whole campaign is prepared once a process (:class:`Stream`); a letter then costs one
+filling, its own headers and one signature.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from mailbase.db import Connection
+from mailbase.letters import mime, plaintext
+from mailbase.letters.compile import Compiled, Filler
+from mailbase.letters.content import Attachment, Person, Sender, Tokens
+from mailbase.letters.mime import HeaderPlan
+from mailbase.letters.tags import Mask
+from mailbase.sending.dkim import Signer
+from mailbase.sending.leases import CampaignLetter, MessageLetter
+from mailbase.sending.outcomes import Envelope
+from mailbase.tokens import Tokens as Signing
+
+KEPT: Final = 32
+
+STREAM = """
+SELECT campaign.from_name, campaign.from_email, campaign.reply_to, campaign.headers, campaign.compiled, domain.name AS domain
+FROM campaigns AS campaign JOIN domains AS domain ON domain.id = campaign.domain_id
+WHERE campaign.id = $1 AND campaign.compiled IS NOT NULL
+"""
+
+
+class Stream:
+    """One campaign, ready to be filled in."""
+
+    def __init__(self, campaign_id: int, row: Mapping[str, Any], *, public_url: str, tokens: Signing) -> None:
+        domain: str = row["domain"]
+        sender = Sender(row["from_name"], row["from_email"])
+        self._mail_from = sender.email
+        self._domain = sender.email.rpartition("@")[2]
+        self._tokens = tokens
+        self._unsubscribe = f"{public_url}/u/"
+        self._filler = Filler(msgspec.msgpack.decode(row["compiled"], type=Compiled))
+        self._plan = HeaderPlan(
+            sender,
+            reply_to=row["reply_to"],
+            list_id=(sender.name, f"newsletter.{domain}"),
+            feedback_id=f"c{campaign_id}:{domain}:newsletter:{sender_id(domain)}",
+            msgtype=f"campaign{campaign_id}",
+            bulk=True,
+            extra=row["headers"],
+        )
+        self._clean = sender.email.isascii() and (row["reply_to"] or "").isascii()
+
+    def compose(
+        self, letter: CampaignLetter, email: str, interests: Mapping[int, str], signer: Signer | None, now: datetime
+    ) -> Envelope:
+        """Return the finished letter to ``email``.
+
+        Raises:
+            Invalid: the template fails on this person's values.
+
+        """
+        subscriber_id = letter.subscriber_id or 0
+        sign = self._tokens.sign
+        tokens = Tokens(
+            letter=sign("letter", letter.id),
+            unsubscribe=sign("unsubscribe", subscriber_id, letter.id),
+            preferences=sign("preferences", subscriber_id, letter.id),
+            view=sign("view", letter.id),
+        )
+        person = Person(
+            id=subscriber_id,
+            email=email,
+            attributes=letter.attributes or {},
+            interests=[interests[id] for id in letter.interests or () if id in interests],
+            tags=letter.tags or [],
+            locale=letter.locale,
+            timezone=letter.timezone,
+        )
+        filled = self._filler.fill(person, tokens)
+        headers = self._plan.fill(
+            email,
+            mime.message_id(letter.id, letter.created_at, self._domain),
+            now,
+            unsubscribe_url=self._unsubscribe + tokens.unsubscribe,
+        )
+        headers += filled.headers
+        data = _join(headers, filled.body, signer, now, canonical=True)
+        return Envelope(letter.id, self._mail_from, email, data, clean=self._clean and email.isascii())
+
+
+def sender_id(domain: str) -> str:
+    """Return the last field of Feedback-ID: 12 characters, the same for everything a domain sends."""
+    return "mb" + hashlib.sha256(domain.encode()).hexdigest()[:10]
+
+
+def _join(
+    headers: list[tuple[bytes, bytes]], body: bytes, signer: Signer | None, now: datetime, *, canonical: bool
+) -> bytes:
+    lines = [b"%b: %b" % header for header in headers]
+    if signer is not None:
+        lines.insert(0, signer.sign(headers, body, now=int(now.timestamp()), canonical=canonical))
+    lines += (b"", body)
+    return b"\r\n".join(lines)
+
+
+class Streams:
+    """The campaigns this process is sending."""
+
+    def __init__(self, *, public_url: str, tokens: Signing) -> None:
+        self._public_url = public_url
+        self._tokens = tokens
+        self._known: dict[int, Stream] = {}
+
+    async def get(self, db: Connection, campaign_id: int) -> Stream | None:
+        """Return a campaign's stream; None when it has no frozen content."""
+        stream = self._known.get(campaign_id)
+        if stream is None:
+            rows = await db.fetch(STREAM, campaign_id)
+            if not rows:
+                return None
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            stream = Stream(campaign_id, rows[0], public_url=self._public_url, tokens=self._tokens)
+            self._known[campaign_id] = stream
+        return stream
+
+
+ATTACHMENTS = """
+SELECT filename, content_type, content FROM message_attachments WHERE message_id = $1 ORDER BY seq
+"""
+
+
+async def attachments(db: Connection, message_id: int) -> list[Attachment]:
+    """Return a message's files."""
+    return [Attachment(**row) for row in await db.fetch(ATTACHMENTS, message_id)]
+
+
+def message(letter: MessageLetter, files: list[Attachment], signer: Signer | None, now: datetime) -> Envelope:
+    """Return a finished message. Confirmations say that no person wrote them (RFC 3834).
+
+    Raises:
+        Invalid: something in it fits no header.
+
+    """
+    sender = Sender(letter.from_name, letter.from_email)
+    text = letter.text
+    if text is None:
+        text = plaintext.from_html(letter.html, Mask(letter.html)) if letter.html else ""
+    filled = mime.assemble(letter.subject, text, letter.html, files)
+    plan = HeaderPlan(
+        sender, reply_to=letter.reply_to, auto_submitted=letter.kind == "confirmation", extra=letter.headers
+    )
+    headers = plan.fill(
+        letter.email, mime.message_id(letter.id, letter.created_at, letter.from_email.rpartition("@")[2]), now
+    )
+    headers += filled.headers
+    # A file's name may hold what relaxed canonicalisation would change.
+    data = _join(headers, filled.body, signer, now, canonical=not files)
+    return Envelope(letter.id, letter.from_email, letter.email, data, clean=data.isascii())

@@ -1,0 +1,217 @@
+"""The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
+
+``sent`` · ``bounced`` (and the bounce; a hard one also ends the subscriber) · ``deferred`` until its next attempt ·
+``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell.
+
+Only where the fence is still the letter's. An answer that arrives after the lease ran out still counts, as long as nobody
+else has leased the letter since. Locks are taken in this order: deliveries, allowances, subscribers, counters.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+from mailbase.audience import subscribers, suppressions
+from mailbase.db import Connection
+from mailbase.sending import counters, retries, warmup
+from mailbase.sending.deliveries import State, moved
+from mailbase.sending.outcomes import Outcome
+
+LONGEST_REPLY: Final = 500
+BEFORE_DATA: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt"})
+FREE_DROPS: Final = 3
+"""So often a connection may go in the middle of a letter before that counts as a refusal for now."""
+
+
+class Handed(Struct):
+    """A marked letter: what must be known of it when its outcome arrives."""
+
+    id: int
+    fence: int
+    campaign_id: int | None
+    domain_id: int | None
+    subscriber_id: int | None
+    provider: str
+    email: str
+    email_key: str | None
+    """Of messages without a subscriber: what a hard bounce suppresses."""
+    attempts: int
+    """The mark's included."""
+    bucket: datetime | None
+
+
+class Fate(Struct):
+    """What a letter becomes."""
+
+    state: State
+    reason: str | None = None
+    wait: float | None = None
+    """Seconds until it is due again."""
+    burnt: bool = True
+    """Whether the attempt counts."""
+
+
+def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:
+    """Return what an outcome makes of a letter."""
+    match outcome.kind:
+        case "sent":
+            return Fate("sent")
+        case "refused":
+            return Fate("bounced", reason=_why(outcome))
+        case "unknown":
+            return Fate("unknown", reason="no_reply")
+        case "relay":
+            return Fate("queued", wait=0, burnt=False)
+        case "not_sent":
+            if outcome.phase in BEFORE_DATA:
+                return Fate("queued", wait=1, burnt=False)
+            if letter.attempts <= FREE_DROPS:
+                return Fate("queued", wait=5)
+    wait = retries.delay(letter.attempts, retry_after=outcome.retry_after, random=random)
+    if wait is None:
+        return Fate("failed", reason="expired")
+    return Fate("deferred", wait=wait.total_seconds())
+
+
+def _why(outcome: Outcome) -> str:
+    match outcome.bounce_class:
+        case "hard":
+            return "unknown_user"
+        case "block":
+            return "policy"
+        case _:
+            return "mailbox_full" if outcome.enhanced in {"5.2.2", "4.2.2"} else "refused"
+
+
+RECORD = """
+UPDATE deliveries AS delivery SET
+    state = outcome.state::delivery_state, reason = outcome.reason, bounce_class = outcome.class, last_reply = outcome.reply,
+    due_at = CASE WHEN outcome.wait IS NULL THEN delivery.due_at ELSE COALESCE($9, now()) + make_interval(secs => outcome.wait) END,
+    attempts = GREATEST(delivery.attempts - outcome.back, 0), lease_until = NULL,
+    sent_at = CASE WHEN outcome.state = 'sent' THEN COALESCE($9, now()) END
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::smallint[])
+    AS outcome (id, fence, state, reason, class, reply, wait, back)
+WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state = 'handing_over'
+RETURNING delivery.id
+"""
+
+LATE = """
+SELECT delivery.id, delivery.state::text
+FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
+JOIN deliveries AS delivery ON delivery.id = letter.id AND delivery.fence = letter.fence
+WHERE delivery.state IN ('unknown', 'queued', 'leased')
+ORDER BY delivery.id
+FOR UPDATE OF delivery
+"""
+
+TO_MARKED = """
+UPDATE deliveries SET state = 'handing_over' WHERE id = ANY($1::bigint[])
+"""
+
+
+async def record(
+    db: Connection,
+    results: Sequence[tuple[Handed, Outcome]],
+    *,
+    slot: int,
+    random: Random,
+    now: datetime | None = None,
+) -> int:
+    """Write outcomes, at most one for each letter; commits by itself. Return how many were still ours to write."""
+    rows = {letter.id: (letter, outcome, fate(letter, outcome, random)) for letter, outcome in results}
+    async with db.transaction():
+        was = dict.fromkeys(await _write(db, rows, now), "handing_over")
+        missing = [(id, row[0].fence) for id, row in rows.items() if id not in was]
+        if missing:
+            late = await db.fetch(LATE, [id for id, _ in missing], [fence for _, fence in missing])
+            before: dict[int, str] = {row["id"]: row["state"] for row in late}
+            # What is in the queue already and shall go there stays as it is.
+            change = {id: rows[id] for id, state in before.items() if not (state == "queued" == rows[id][2].state)}
+            await db.execute(TO_MARKED, list(change))
+            was |= {id: before[id] for id in await _write(db, change, now)}
+        written = [rows[id] for id in sorted(was)]
+        await _allowances(db, written, now)
+        await _bounces(db, written, now)
+        changes: list[tuple[int, str, int]] = []
+        for letter, outcome, end in written:
+            if letter.campaign_id is not None:
+                changes += moved(letter.campaign_id, letter.provider, was[letter.id], end.state)
+                if end.state == "bounced":
+                    changes.append((letter.campaign_id, f"bounce.{outcome.bounce_class or 'soft'}", 1))
+        await counters.add(db, changes, slot=slot)
+    return len(was)
+
+
+Row = tuple[Handed, Outcome, Fate]
+
+
+async def _write(db: Connection, rows: dict[int, Row], now: datetime | None) -> list[int]:
+    if not rows:
+        return []
+    # The order of rows is the order of locks.
+    ordered = [rows[id] for id in sorted(rows)]
+    written = await db.fetch(
+        RECORD,
+        [letter.id for letter, _, _ in ordered],
+        [letter.fence for letter, _, _ in ordered],
+        [end.state for _, _, end in ordered],
+        [end.reason for _, _, end in ordered],
+        [outcome.bounce_class if end.state == "bounced" else None for _, outcome, end in ordered],
+        [_reply(outcome) for _, outcome, _ in ordered],
+        [end.wait for _, _, end in ordered],
+        [0 if end.burnt else 1 for _, _, end in ordered],
+        now,
+    )
+    return [row["id"] for row in written]
+
+
+def _reply(outcome: Outcome) -> str:
+    text = f"{outcome.code} {outcome.reply}" if outcome.code else outcome.reply
+    return text.replace("\0", "").encode(errors="replace").decode()[:LONGEST_REPLY]
+
+
+async def _allowances(db: Connection, written: Sequence[Row], now: datetime | None) -> None:
+    """Give back what was counted and refused before DATA; count what went out where nothing is held."""
+    back: Counter[tuple[int, datetime]] = Counter()
+    out: Counter[int] = Counter()
+    for letter, outcome, end in written:
+        if letter.domain_id is None or letter.campaign_id is None:
+            continue
+        if letter.bucket is not None and end.state != "sent" and outcome.phase in BEFORE_DATA:
+            back[letter.domain_id, letter.bucket] += 1
+        elif letter.bucket is None and end.state == "sent":
+            out[letter.domain_id] += 1
+    for (domain_id, bucket), n in sorted(back.items()):
+        await warmup.give_back(db, domain_id, bucket, n)
+    for domain_id, n in sorted(out.items()):
+        await warmup.note(db, domain_id, n, now=now)
+
+
+BOUNCE = """
+INSERT INTO bounces (delivery_id, campaign_id, subscriber_id, email, class, reason, status, reply, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, now()))
+"""
+
+
+async def _bounces(db: Connection, written: Sequence[Row], now: datetime | None) -> None:
+    refused = [row for row in written if row[2].state == "bounced"]
+    if not refused:
+        return
+    await db.executemany(
+        BOUNCE,
+        [
+            (letter.id, letter.campaign_id, letter.subscriber_id, letter.email, outcome.bounce_class or "soft", end.reason, outcome.enhanced, _reply(outcome), now)
+            for letter, outcome, end in refused
+        ],
+    )  # fmt: skip
+    hard = [letter for letter, outcome, _ in refused if outcome.bounce_class == "hard"]
+    for letter in sorted(hard, key=lambda letter: letter.subscriber_id or 0):
+        known = letter.subscriber_id is not None and await subscribers.mark_bounced(
+            db, letter.subscriber_id, delivery_id=letter.id, campaign_id=letter.campaign_id
+        )
+        if not known and letter.email_key is not None:
+            await suppressions.add(db, "email", letter.email_key, reason="hard_bounce")
