@@ -19,13 +19,13 @@ from mailbase.sending import counters, deliveries
 EXPIRED: Final = "expired"
 
 
-async def step(pool: Pool, *, now: datetime | None = None) -> bool:
-    """Do the next piece of each kind of work; True if there was any, so that more may be waiting."""
+async def step(pool: Pool, *, now: datetime | None = None, size: int = SLICE) -> bool:
+    """Do the next piece of each kind of work, ``size`` letters at most; True if there was any, so that more may be waiting."""
     worked = False
     async with pool.acquire() as db:
         for act in (_start_due, _create_slice, _expire, _clear_cancelled, _finish):
             async with db.transaction():
-                worked |= await act(db, now)
+                worked |= await act(db, now, size)
     return worked
 
 
@@ -42,7 +42,7 @@ RETURNING id
 """
 
 
-async def _start_due(db: Connection, now: datetime | None) -> bool:
+async def _start_due(db: Connection, now: datetime | None, _size: int) -> bool:
     return await db.fetchval(START_DUE, now) is not None
 
 
@@ -59,7 +59,7 @@ UPDATE campaigns SET fan_out_after = $2, fanned_out = $3 WHERE id = $1
 """
 
 
-async def _create_slice(db: Connection, _now: datetime | None) -> bool:
+async def _create_slice(db: Connection, _now: datetime | None, size: int) -> bool:
     row = await db.fetchrow(FANNING)
     if row is None:
         return False
@@ -71,10 +71,10 @@ async def _create_slice(db: Connection, _now: datetime | None) -> bool:
         at=row["audience_at"],
         after=row["fan_out_after"],
         upper=upper,
-        limit=SLICE,
+        limit=size,
     )
     await deliveries.create_slice(db, row["id"], row["domain_id"], ids, slot=counters.own_slot())
-    done = len(ids) < SLICE
+    done = len(ids) < size
     await db.execute(ADVANCE, row["id"], upper if done else ids[-1], done)
     return True
 
@@ -88,11 +88,11 @@ FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
-async def _expire(db: Connection, now: datetime | None) -> bool:
+async def _expire(db: Connection, now: datetime | None, size: int) -> bool:
     campaign_id = await db.fetchval(OVERDUE, now)
     if campaign_id is None:
         return False
-    return await deliveries.skip_waiting(db, campaign_id, EXPIRED, limit=SLICE, slot=counters.own_slot()) > 0
+    return await deliveries.skip_waiting(db, campaign_id, EXPIRED, limit=size, slot=counters.own_slot()) > 0
 
 
 CLEARING = """
@@ -104,11 +104,11 @@ FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
-async def _clear_cancelled(db: Connection, _now: datetime | None) -> bool:
+async def _clear_cancelled(db: Connection, _now: datetime | None, size: int) -> bool:
     campaign_id = await db.fetchval(CLEARING)
     if campaign_id is None:
         return False
-    return await deliveries.skip_waiting(db, campaign_id, CANCELLED, limit=SLICE, slot=counters.own_slot()) > 0
+    return await deliveries.skip_waiting(db, campaign_id, CANCELLED, limit=size, slot=counters.own_slot()) > 0
 
 
 # Looked at twice: here to find candidates, then by `finish` with a snapshot that is younger than their locks.
@@ -122,6 +122,6 @@ FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
-async def _finish(db: Connection, _now: datetime | None) -> bool:
+async def _finish(db: Connection, _now: datetime | None, _size: int) -> bool:
     ids = [row["id"] for row in await db.fetch(FINISHING)]
     return bool(ids) and await lifecycle.finish(db, ids) > 0
