@@ -2,18 +2,18 @@
 
 Each part takes the cheapest way that is right for its template:
   expressions only         static text and holes, one ``bytes.join``
-  + if, for                MiniJinja over already encoded text, values encoded by its finalizer
+  + if, for                these blocks by MiniJinja over already encoded text, its finalizer encodes the values
   + set, macro, filter …   rendered plainly, then encoded: such blocks would capture encoded text
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2s
 from operator import itemgetter
 from typing import Any
 
-from minijinja import Environment, Markup
+from minijinja import Markup
 
 from mailbase.errors import Invalid
 from mailbase.letters import quoted, templates
@@ -34,6 +34,32 @@ _PATHS = {"unsubscribe_url": "/u/", "preferences_url": "/p/", "view_url": "/v/"}
 Value = Callable[[Person], str]
 Slot = Callable[[Person], bytes]
 Heavy = Callable[[dict[str, Any]], bytes]
+Item = bytes | tuple[int, int]
+"""A stretch of a body: final bytes, or (kind, number): 0 a token, 1 a slot, 2 a heavy slot."""
+
+
+def _is_simple(piece: Piece) -> bool:
+    return piece.word in _SIMPLE_STATEMENTS and "recursive" not in piece.inner
+
+
+def _groups(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Cut a template into its outermost if and for blocks and what lies between them."""
+    group: list[Piece] = []
+    depth = 0
+    for piece in pieces:
+        opens = piece.kind == "statement" and piece.word in {"if", "for"}
+        if opens and not depth and group:
+            yield group
+            group = []
+        group.append(piece)
+        depth += opens
+        if piece.kind == "statement" and piece.word in {"endif", "endfor"}:
+            depth -= 1
+            if not depth:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 def _value(piece: Piece) -> Value | None:
@@ -63,11 +89,18 @@ def _encoder(*, html: bool) -> Callable[[str], bytes]:
     return lambda text: cached(text) if len(text) <= _CACHED else encode(text)
 
 
-def _finalizer(*, html: bool) -> Callable[[Any], Any]:
+def _finalizer(encode: Callable[[str], bytes], *, html: bool) -> Callable[[Any], Any]:
     """Encode a value on its way out of the engine, so that what comes out is the finished part."""
-    if html:
-        return lambda value: Markup(quoted.piece(templates.show_html(value)).decode())
-    return lambda value: quoted.piece(templates.show(value)).decode()
+
+    def finish_html(value: Any) -> Markup:
+        if isinstance(value, Markup):
+            return Markup(quoted.piece(templates.show(value)).decode())
+        return Markup(encode(templates.show(value)).decode())
+
+    def finish_text(value: Any) -> str:
+        return encode(templates.show(value)).decode()
+
+    return finish_html if html else finish_text
 
 
 def variables(base_url: str, person: Person, tokens: Tokens) -> dict[str, Any]:
@@ -91,10 +124,12 @@ class Filler:
         self._statics: list[bytes] = []
         self._known: dict[tuple[bool, str], int] = {}
         self._encode = {html: _encoder(html=html) for html in (False, True)}
-        self._envs = {html: templates.environment(html=html, finalizer=_finalizer(html=html)) for html in (False, True)}
+        self._envs = {
+            html: templates.environment(html=html, finalizer=_finalizer(self._encode[html], html=html))
+            for html in (False, True)
+        }
         self._plain = {html: templates.environment(html=html) for html in (False, True)}
         self._subject = self._line(compiled.subject)
-        # Items are bytes, or (kind, number): 0 a token, 1 a slot, 2 a heavy slot.
         self._whole = compiled.html is None
         if compiled.html is None:
             items = self._part(compiled.text, html=False)
@@ -157,21 +192,26 @@ class Filler:
             "".join([reader if isinstance(reader, str) else reader(person) for reader in readers]),
         )
 
-    def _part(self, source: str, *, html: bool) -> list[bytes | tuple[int, int]]:
+    def _part(self, source: str, *, html: bool) -> list[Item]:
         pieces = split(source)
-        statements = [piece for piece in pieces if piece.kind == "statement"]
-        if not statements:
-            return self._holes(pieces, html=html)
-        if all(piece.word in _SIMPLE_STATEMENTS and "recursive" not in piece.inner for piece in statements):
-            encoded = "".join(
-                quoted.piece(piece.inner, braces=True).decode() if piece.kind == "text" else piece.source
-                for piece in pieces
-            )
-            return [self._template(self._envs[html], encoded)]
-        return [self._template(self._plain[html], source, plain=True)]
+        if any(piece.kind == "statement" and not _is_simple(piece) for piece in pieces):
+            return [self._template(source, html=html, plain=True)]
+        items: list[Item] = []
+        for group in _groups(pieces):
+            if group[0].kind == "statement":
+                encoded = "".join(
+                    quoted.piece(piece.inner, braces=True).decode() if piece.kind == "text" else piece.source
+                    for piece in group
+                )
+                items.append(self._template(encoded, html=html))
+            else:
+                items += self._holes(group, html=html)
+        if items and isinstance(items[-1], bytes):
+            items[-1] = quoted.end_part(items[-1])
+        return items
 
-    def _holes(self, pieces: list[Piece], *, html: bool) -> list[bytes | tuple[int, int]]:
-        items: list[bytes | tuple[int, int]] = []
+    def _holes(self, pieces: list[Piece], *, html: bool) -> list[Item]:
+        items: list[Item] = []
         text = ""
         for piece in pieces:
             constant = _CONSTANT.fullmatch(piece.inner) if piece.kind == "expression" else None
@@ -191,7 +231,7 @@ class Filler:
                 text = ""
             items.append(self._hole(piece, html=html))
         if text:
-            items.append(quoted.end_part(quoted.piece(text)))
+            items.append(quoted.piece(text))
         return items
 
     def _hole(self, piece: Piece, *, html: bool) -> tuple[int, int]:
@@ -200,7 +240,7 @@ class Filler:
             return 0, number
         value = _value(piece)
         if value is None:
-            return self._template(self._envs[html], piece.source)
+            return self._template(piece.source, html=html)
         key = (html, piece.inner)
         if key not in self._known:
             encode = self._encode[html]
@@ -208,8 +248,9 @@ class Filler:
             self._slots.append(lambda person, value=value, encode=encode: encode(value(person)))  # type: ignore[misc]
         return 1, self._known[key]
 
-    def _template(self, env: Environment, source: str, *, plain: bool = False) -> tuple[int, int]:
-        name = str(len(self._heavy))
+    def _template(self, source: str, *, html: bool, plain: bool = False) -> tuple[int, int]:
+        env = self._plain[html] if plain else self._envs[html]
+        name = templates.name(html=html, number=len(self._heavy))
         env.add_template(name, source)
 
         def slot(seen: dict[str, Any]) -> bytes:
@@ -221,9 +262,9 @@ class Filler:
         self._heavy.append(slot)
         return 2, len(self._heavy) - 1
 
-    def _plan(self, items: list[bytes | tuple[int, int]]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    def _plan(self, items: list[Item]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
         """Return the pick of statics and values, in the order of the body."""
-        merged: list[bytes | tuple[int, int]] = []
+        merged: list[Item] = []
         for item in items:
             if isinstance(item, bytes) and merged and isinstance(merged[-1], bytes):
                 merged[-1] += item
