@@ -233,10 +233,15 @@ FROM unnest($1::bigint[], $2::timestamptz[]) AS engaged (subscriber_id, at)
 WHERE subscribers.id = engaged.subscriber_id AND (engaged_at IS NULL OR engaged_at < engaged.at)
 """
 
-# What a burst took back may have been the last sign of the person.
+HOLD = "SELECT id FROM subscribers WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+
+# What a burst took back may have been the last sign of the person. Of somebody with more than a thousand signals only
+# the latest are looked at: a script that hammers one letter must not slow everybody's answers.
 UNENGAGED = """
 UPDATE subscribers SET engaged_at = (
-    SELECT at FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human' ORDER BY id DESC LIMIT 1
+    SELECT max(at) FROM (
+        SELECT at, verdict FROM signals WHERE subscriber_id = subscribers.id ORDER BY id DESC LIMIT 1000
+    ) AS latest WHERE verdict = 'human'
 )
 WHERE id = ANY($1::bigint[])
 """
@@ -253,4 +258,6 @@ async def _mark_engaged(db: Connection, new: Iterable[_New], folded: Iterable[_S
         await db.execute(ENGAGED, sorted(latest), [latest[subscriber_id] for subscriber_id in sorted(latest)])
     taken_back = {old.place.subscriber_id for old in folded if old.place.subscriber_id and old.verdict == "human"}
     if taken_back:
+        # Held first: the update must see what whoever held them before has written.
+        await db.execute(HOLD, sorted(taken_back))
         await db.execute(UNENGAGED, sorted(taken_back))
