@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -21,11 +22,13 @@ import msgspec
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.types import Message, Receive, Scope, Send
 from redis.asyncio import Redis
 
-from mailbase.api import bounces, stats
+from mailbase import metrics
+from mailbase.api import bounces, docs, health, openapi, stats
+from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
+from mailbase.api import settings as api_settings
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
@@ -47,7 +50,20 @@ from mailbase.errors import (
     Unauthorized,
     Unavailable,
 )
-from mailbase.http import HEAD, PROBLEM, REQUEST_ID, SLASH, WORK, Problem, Work, request_id, work_of
+from mailbase.http import (
+    HEAD,
+    PAGE_HEADERS,
+    PROBLEM,
+    REQUEST_ID,
+    SLASH,
+    WORK,
+    Problem,
+    Work,
+    page,
+    preferred,
+    request_id,
+    work_of,
+)
 from mailbase.queue import Wake
 from mailbase.signals.record import recorder
 from mailbase.tokens import Tokens
@@ -56,10 +72,21 @@ from mailbase.web import track, view
 
 logger = logging.getLogger(__name__)
 
-KEYED: Final = (api_keys, bounces, stats)
+KEYED: Final[tuple[ModuleType, ...]] = (
+    api_keys,
+    api_settings,
+    api_jobs,
+    bounces,
+    stats,
+)
 """The doors under ``/v1``, behind a key."""
 
-PUBLIC: Final = (track, view)
+PUBLIC: Final[tuple[ModuleType, ...]] = (
+    health,
+    docs,
+    track,
+    view,
+)
 """The doors anybody may knock at."""
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -120,14 +147,15 @@ class _Later(Wake):
 class Mailbase(Litestar):
     """Litestar with what must happen before routing and after the last handler."""
 
-    async def __call__(self, scope: Scope | Any, receive: Receive | Any, send: Send | Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
         started = time.perf_counter()
         work = Work(self.state.pool)
-        head = scope["method"] == "HEAD"
+        method = scope["method"]
+        head = method == "HEAD"
         scope["state"] = {**scope.get("state", {}), WORK: work, REQUEST_ID: secrets.token_hex(8), HEAD: head}
         if head:
             scope["method"] = "GET"
@@ -136,7 +164,7 @@ class Mailbase(Litestar):
             scope["path"] = unquote(re.sub("(?i)%2f", SLASH, raw_path.decode("latin-1")))
         status = 0
 
-        async def leave(message: Message | Any) -> None:
+        async def leave(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 await work.finish(commit=message["status"] < 400)
@@ -163,13 +191,10 @@ class Mailbase(Litestar):
             await response(scope, receive, leave)
         finally:
             await work.finish(commit=False)
-            logger.debug(
-                "%s %s %d %.1f ms",
-                scope["method"],
-                scope.get("path_template", "?"),
-                status,
-                (time.perf_counter() - started) * 1000,
-            )
+            seconds = time.perf_counter() - started
+            route = scope.get("path_template", "none")
+            metrics.answered(method, route, status, seconds)
+            logger.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000)
 
 
 def _add_headers(scope: Any, message: Any) -> None:
@@ -217,6 +242,9 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         request_id=request_id(scope),
         errors=errors,
     )
+    if not scope["path"].startswith("/v1/") and preferred(scope) == "html":
+        headers |= PAGE_HEADERS
+        return Response(page(problem), status_code=status, headers=headers, media_type="text/html; charset=utf-8")
     return Response(msgspec.json.encode(problem), status_code=status, headers=headers, media_type=PROBLEM)
 
 
@@ -300,7 +328,7 @@ def create_app(settings: Settings) -> Mailbase:
         response_class=Answer,
         request_max_body_size=BODY_LIMIT,
         logging_config=None,
-        openapi_config=None,
+        openapi_config=openapi.config(),
     )
     for route in app.routes:
         for handler, model in getattr(route, "route_handler_map", {}).values():

@@ -97,7 +97,7 @@ def _up(_arguments: argparse.Namespace) -> None:
 
 
 def _api(_arguments: argparse.Namespace) -> None:
-    from mailbase.app import serve
+    from mailbase.listen import serve
 
     serve(_settings())
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Send
 
 from mailbase.audience import keys
 from mailbase.db import Connection
@@ -28,7 +28,7 @@ KEPT_HEADERS: Final = {b"content-type", b"location", b"www-authenticate"}
 class Authenticate(ASGIMiddleware):
     """Finds the key behind ``Authorization: Bearer mb_…`` before anything else is looked at."""
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    async def handle(self, scope: Any, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Put the key into the scope, where ``request.auth`` finds it.
 
         Raises:
@@ -97,7 +97,7 @@ async def forget_old(db: Connection) -> int:
 class Fingerprint:
     """A hash of method, path, query and body, fed piece by piece."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Any) -> None:
         self._hash = hashlib.sha256()
         self._boundary = b""
         self._tail = b""
@@ -136,7 +136,7 @@ class Fingerprint:
 class _Reading:
     """Passes the body on and remembers its fingerprint."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Any, receive: Receive) -> None:
         self._receive = receive
         self._fingerprint = Fingerprint(scope)
         self.complete = False
@@ -159,7 +159,7 @@ class _Reading:
 class Idempotency(ASGIMiddleware):
     """Gives every keyed POST with the header its one answer."""
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    async def handle(self, scope: Any, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Replay, refuse, or run and store.
 
         Raises:

@@ -1,0 +1,61 @@
+"""What Prometheus reads: requests of this process, and what PostgreSQL knows of all of them.
+
+Requests are counted per process (label ``process``), because a scrape reaches one of several. Letters and jobs are read from the
+database, so every process answers the same.
+"""
+
+import os
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from mailbase.db import Connection
+
+REGISTRY: Final = CollectorRegistry()
+_REQUESTS: Final = Counter(
+    "mailbase_http_requests",
+    "Requests answered by this process.",
+    ["process", "method", "route", "status"],
+    registry=REGISTRY,
+)
+_SECONDS: Final = Histogram(
+    "mailbase_http_request_seconds",
+    "From the request's first byte to the end of its answer.",
+    ["process", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    registry=REGISTRY,
+)
+
+LETTERS: Final = """
+SELECT substr(key, 10) AS state, sum(n)::float8 AS n FROM counters WHERE key LIKE 'delivery.%' GROUP BY key
+"""
+
+WAITING: Final = """
+SELECT count(*) FROM deliveries WHERE state IN ('queued', 'deferred') AND message_id IS NOT NULL
+"""
+
+JOBS: Final = """
+SELECT kind, status, count(*)::float8 AS n FROM jobs GROUP BY kind, status
+"""
+
+
+def answered(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one request; ``route`` is the template, never the path, which may hold a token."""
+    process = str(os.getpid())
+    _REQUESTS.labels(process, method, route, str(status)).inc()
+    _SECONDS.labels(process, route).observe(seconds)
+
+
+async def exposition(db: Connection) -> bytes:
+    """Return everything in Prometheus' text format."""
+    fresh = CollectorRegistry()
+    letters = Gauge("mailbase_campaign_letters", "Letters of campaigns by state.", ["state"], registry=fresh)
+    for row in await db.fetch(LETTERS):
+        letters.labels(row["state"]).set(row["n"])
+    Gauge("mailbase_messages_waiting", "Transactional letters that wait to be sent.", registry=fresh).set(
+        await db.fetchval(WAITING)
+    )
+    jobs = Gauge("mailbase_jobs", "Jobs by kind and status.", ["kind", "status"], registry=fresh)
+    for row in await db.fetch(JOBS):
+        jobs.labels(row["kind"], row["status"]).set(row["n"])
+    return generate_latest(fresh) + generate_latest(REGISTRY)
