@@ -4,6 +4,7 @@ from typing import Final
 
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from mailbase.campaigns import in_browser
 from mailbase.db import Connection
@@ -30,7 +31,7 @@ HEADERS: Final = {
     tags=["Public"],
     summary="The letter in the browser",
 )
-async def view(token: str, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]) -> Response[str]:
+async def view(token: FromPath[str], db: NamedDependency[Connection], tokens: NamedDependency[Tokens]) -> Response[str]:
     """Show one reader's letter."""
     numbers = tokens.read("view", token, 1)
     if numbers is None:
