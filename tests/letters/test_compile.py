@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from letters.letters_kit import BASE, TOKENS, content, person
 
+from letters.letters_kit import BASE, TOKENS, content, person
 from mailbase.errors import Invalid
 from mailbase.letters.compile import Filler, check_content, compile_campaign, compile_variables, link_url
 from mailbase.letters.content import Content
@@ -64,8 +64,14 @@ def test_every_bad_field_is_named_at_once():
     ("source", "parts"),
     [
         ("<mjml><mj-body>\n<mj-sektion></mj-sektion></mj-body></mjml>", ["line 2, column 1", "mj-sektion"]),
-        ("<mjml><mj-body>\n<mj-section>\n</mj-column></mj-section></mj-body></mjml>", ["line 3, column 1", "</mj-column>"]),
-        ("<mjml><mj-body><mj-section>\n {{ subscriber.email }}<mj-text>x</mj-body></mjml>", ["line 2", "</mj-body>"[2:-1]]),
+        (
+            "<mjml><mj-body>\n<mj-section>\n</mj-column></mj-section></mj-body></mjml>",
+            ["line 3, column 1", "</mj-column>"],
+        ),
+        (
+            "<mjml><mj-body><mj-section>\n {{ subscriber.email }}<mj-text>x</mj-body></mjml>",
+            ["line 2", "</mj-body>"[2:-1]],
+        ),
         ('<mjml><mj-body>\n<mj-section padding="0></mj-section></mj-body></mjml>', ["line 2"]),
         ("<mjml><mj-body>\n<mj-include path='/etc/passwd' /></mj-body></mjml>", ["line 2", "mj-include"]),
         ("<mjml></mjml>", ["mj-body"]),
@@ -130,7 +136,7 @@ def test_untracked_links_stay():
 
 
 def test_utm_is_added_but_not_over_the_senders_own():
-    """utm parameters go before the fragment and leave those already there alone."""
+    """Utm parameters go before the fragment and leave those already there alone."""
     source = '<a href="https://a.example/?utm_source=own#f">x</a><a href="https://b.example/p">y</a>'
     result = html(source, utm={"source": "mail", "utm_campaign": "a b"})
     assert result.links == [
@@ -147,6 +153,7 @@ def test_a_link_with_expressions_is_filled_in_at_the_click():
         "https://a.example/Bad%20Ems/x%26admin%3D1%23%C3%A9%0A?e=anna%40example.com&b=1"
     )
     assert link_url(result.links[0], person()) == "https://a.example/none?e=anna%40example.com&b=1"
+    assert link_url(result.links[0], None) == "https://a.example/none?e=&b=1"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,9 @@ def test_a_loops_own_variable_leaves_the_link_alone():
 
 def test_braces_in_links_and_addresses_are_not_templates():
     """Text that looks like a template after entities are resolved, or in the postal address, stays text."""
-    result = html("<a href='https://a.example/&#123;&#123;x&#125;&#125;'>&#123;% if %}</a>", postal_address="{{ secret }} {")
+    result = html(
+        "<a href='https://a.example/&#123;&#123;x&#125;&#125;'>&#123;% if %}</a>", postal_address="{{ secret }} {"
+    )
     letter = Filler(result).fill(person(), TOKENS)
     assert "{{ secret }} {" in content(letter, "plain")
     assert "{% if %}" in content(letter, "plain")
@@ -232,5 +241,12 @@ def test_variables_are_top_level_names():
 
 def test_pathological_html_is_quick():
     """Unclosed comments, tags and quotes by the thousand do not take quadratic time."""
-    for bad in ("<!--" * 100_000, "<a href='" * 50_000, '<a "' * 100_000, "<a " * 100_000, "<script>" * 50_000, "<" * 400_000):
+    for bad in (
+        "<!--" * 100_000,
+        "<a href='" * 50_000,
+        '<a "' * 100_000,
+        "<a " * 100_000,
+        "<script>" * 50_000,
+        "<" * 400_000,
+    ):
         html(bad)

@@ -1,12 +1,14 @@
 """A filled letter says what a plain rendering says, and its bytes keep every promise."""
 
+import quopri
+
 import msgspec
 import pytest
 from dkim.canonicalization import Relaxed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from letters.letters_kit import BASE, TOKENS, assert_clean, content, parsed, person
 
+from letters.letters_kit import BASE, TOKENS, assert_clean, content, parsed, person
 from mailbase.errors import Invalid
 from mailbase.letters import quoted
 from mailbase.letters.compile import Filler, compile_campaign
@@ -19,7 +21,9 @@ VALUES = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=120),
     st.text(alphabet=" .\t\r\n=<&\"'{}%#F rom", max_size=40),
     st.builds(lambda word, times: word * times, SCRIPTS, st.integers(1, 60)),
-    st.sampled_from(["", ".", "..\r\n.", "From me", "a  b ", " ", "\n\n", "\r", "=\r\n", "{{ x }}", "x" * 300, "--=_x"]),
+    st.sampled_from(
+        ["", ".", "..\r\n.", "From me", "a  b ", " ", "\n\n", "\r", "=\r\n", "{{ x }}", "x" * 300, "--=_x"]
+    ),
     st.integers(-(2**60), 2**60),
     st.booleans(),
     st.none(),
@@ -44,7 +48,9 @@ TEXTS = {
 }
 
 
-def filler(html, text=None, subject="Hi {{ subscriber.attributes.name }} from {{ subscriber.attributes.city | upper }}"):
+def filler(
+    html, text=None, subject="Hi {{ subscriber.attributes.name }} from {{ subscriber.attributes.city | upper }}"
+):
     compiled = compile_campaign(
         Content(subject=subject, html=html, text=text, preheader="For {{ subscriber.attributes.name }} & co"),
         base_url=BASE,
@@ -89,8 +95,6 @@ def test_decoded_parts_equal_a_plain_rendering(name, first, second):
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=200), max_size=5), st.booleans())
 def test_pieces_join_to_the_joined_text(texts, braces):
     """Pieces of quoted-printable decode to their texts one after another, wherever they are cut."""
-    import quopri
-
     body = b"".join(quoted.piece(text, braces=braces) for text in texts)
     expected = "".join(text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)
     assert quopri.decodestring(body).decode().replace("\r\n", "\n") == expected

@@ -9,8 +9,8 @@ from email.utils import unquote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from letters.letters_kit import assert_clean, content, parsed, raw
 
+from letters.letters_kit import assert_clean, content, parsed, raw
 from mailbase.errors import Invalid
 from mailbase.letters.content import Attachment, Letter, Sender
 from mailbase.letters.mime import HeaderPlan, address, assemble, check_headers, header, message_id
@@ -42,7 +42,16 @@ def test_line_breaks_are_refused(value):
 
 @pytest.mark.parametrize(
     "name",
-    ["Shop", "The Shop, Inc.", 'A "quoted" \\ name', "Магазин «Ромашка» на Невском проспекте, дом двадцать восемь", "花屋", "", "=?x?=", "a" * 200],
+    [
+        "Shop",
+        "The Shop, Inc.",
+        'A "quoted" \\ name',
+        "Магазин «Ромашка» на Невском проспекте, дом двадцать восемь",
+        "花屋",
+        "",
+        "=?x?=",
+        "a" * 200,
+    ],
 )
 def test_a_display_name_in_any_script(name):
     """The reader's program shows the sender's name as it was written, and one address."""
@@ -56,7 +65,9 @@ def test_a_display_name_in_any_script(name):
     assert mailbox.addr_spec == "news@shop.example"
 
 
-@pytest.mark.parametrize("bad", ["a@b.example>", "a@b.example, c@d.example", "a b@c.example", "nobody", "a@b\r\nBcc: c@d.example"])
+@pytest.mark.parametrize(
+    "bad", ["a@b.example>", "a@b.example, c@d.example", "a b@c.example", "nobody", "a@b\r\nBcc: c@d.example"]
+)
 def test_an_address_cannot_break_out(bad):
     """What is not a bare address never becomes part of a header."""
     with pytest.raises(Invalid):
@@ -110,7 +121,13 @@ def test_own_headers_are_checked(headers, code):
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300),
     st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300)),
-    st.lists(st.tuples(st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=120), st.binary(max_size=300)), max_size=3),
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=120),
+            st.binary(max_size=300),
+        ),
+        max_size=3,
+    ),
 )
 def test_an_assembled_letter_reads_back(text, html, files):
     """Text, HTML and attachments of any name and content come back as they went in."""

@@ -1,8 +1,8 @@
 """The preview shows the letter as its reader gets it, and warns of what a marketer would regret."""
 
 import pytest
-from letters.letters_kit import BASE, TOKENS, person
 
+from letters.letters_kit import BASE, TOKENS, person
 from mailbase.letters.content import Content
 from mailbase.letters.preview import preview
 

@@ -185,7 +185,9 @@ class Filler:
             value = _value(piece) if piece.kind == "expression" else None
             if piece.kind != "text" and value is None:
                 return lambda person, tokens: templates.one_line(
-                    templates.render(source, html=False, variables=variables(self._base, person, tokens), field="subject"),
+                    templates.render(
+                        source, html=False, variables=variables(self._base, person, tokens), field="subject"
+                    ),
                 )
             readers.append(value or piece.inner)
         return lambda person, _tokens: templates.one_line(
@@ -250,7 +252,7 @@ class Filler:
 
     def _template(self, source: str, *, html: bool, plain: bool = False) -> tuple[int, int]:
         env = self._plain[html] if plain else self._envs[html]
-        name = templates.name(html=html, number=len(self._heavy))
+        name = templates.template_name(html=html, number=len(self._heavy))
         env.add_template(name, source)
 
         def slot(seen: dict[str, Any]) -> bytes:

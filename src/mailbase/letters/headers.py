@@ -245,7 +245,7 @@ class HeaderPlan:
         statics += [header(name, value) for name, value in (extra or {}).items()]
         self._statics = tuple(statics)
 
-    def fill(
+    def fill(  # noqa: PLR0917 — the letter's own headers in the order they stand in it
         self,
         to: str,
         message_id: str,
@@ -280,12 +280,7 @@ def _safe(value: str) -> bytes:
 
 
 def _list_id(name: str, identifier: str) -> bytes:
-    return (
-        address(Sender(name, f"x@{identifier}")).replace(b"x@", b"", 1) if not name else _named_list(name, identifier)
-    )
-
-
-def _named_list(name: str, identifier: str) -> bytes:
-    marker = address(Sender(name, f"x@{identifier}"))
-    shown, _, rest = marker.rpartition(b"<x@")
+    if not name:
+        return b"<" + _safe(identifier) + b">"
+    shown, _, rest = address(Sender(name, f"x@{identifier}")).rpartition(b"<x@")
     return shown + b"<" + rest

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from mailbase.errors import Invalid
 from mailbase.letters.content import Person
-from mailbase.letters.tags import Mask, split
-from mailbase.letters.templates import LETTER, URLS, environment, show, subscriber, used
+from mailbase.letters.tags import Mask
+from mailbase.letters.templates import ENGINE_ERRORS, LETTER, URLS, environment, show, subscriber, used
 
 _ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]+))?")
 _TAG_REST = re.compile(r"(?:[^>\"']|\"[^\"]*\"|'[^']*')*+>")
@@ -67,10 +67,10 @@ def elements(source: str) -> Iterator[Element]:
         yield Element(name, at, rest.end(), _attributes(source, opening.end(), rest.end() - 1))
         at = rest.end()
         if name in _NO_HTML:
-            close = re.compile(rf"</{name}", re.IGNORECASE).search(source, at)  # type: ignore[assignment]
-            if close is None:
+            ending = re.compile(rf"</{name}", re.IGNORECASE).search(source, at)
+            if ending is None:
                 return
-            at = close.start()  # type: ignore[attr-defined]
+            at = ending.start()
 
 
 def _attributes(source: str, start: int, end: int) -> dict[str, tuple[str, int, int]]:
@@ -216,14 +216,19 @@ def _engine() -> Environment:
     return environment(html=False, finalizer=lambda value: quote(show(value), safe="/%~-._"))
 
 
-def link_url(compiled_link: str, person: Person) -> str:
+def link_url(compiled_link: str, person: Person | None) -> str:
     """Return where a click on a link leads: its stored URL, expressions filled in and percent-encoded.
 
     A value cannot leave the place its expression has: path or query parameter, never host or another parameter.
+    ``None``: the reader is not known any more.
+
+    Raises:
+        Invalid: the expression fails on this person's values.
     """
     if "{{" not in compiled_link and "{%" not in compiled_link:
         return compiled_link
-    if all(piece.kind == "text" for piece in split(compiled_link)):
-        return "".join(piece.inner for piece in split(compiled_link))
-    filled: str = _engine().render_str(compiled_link, subscriber=subscriber(person))
+    try:
+        filled: str = _engine().render_str(compiled_link, subscriber=subscriber(person) if person else {})
+    except ENGINE_ERRORS as error:
+        raise Invalid(f"the link cannot be filled in: {error}", code="template_error") from error
     return _UNWANTED.sub("", filled)

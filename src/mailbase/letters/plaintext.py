@@ -85,29 +85,42 @@ class _Text(HTMLParser):
             self.skip = (tag, 1)
             return
         if tag in _BLOCK:
-            self._break(2 if tag in _PARAGRAPH and not (tag in {"ul", "ol"} and self.lists) else 1)
-        if tag == "br":
+            self._edge(tag)
+        if tag in {"a", "img"}:
+            self._inline(tag, values)
+        elif tag in {"ul", "ol", "li", "tr", "td", "th"}:
+            self._structure(tag)
+        elif tag == "br":
             self._newline()
         elif tag == "hr":
             self._write("-" * 20)
             self._break(2)
-        elif tag == "img":
+        elif tag == "pre":
+            self.pre += 1
+
+    def _inline(self, tag: str, values: dict[str, str]) -> None:
+        if tag == "img":
             self._words(values.get("alt", ""))
-        elif tag == "a":
-            self._close_link()
-            self.links.append((values.get("href", "").strip(), len(self.out), len(self.line)))
-        elif tag in {"ul", "ol"}:
+            return
+        self._close_link()
+        self.links.append((values.get("href", "").strip(), len(self.out), len(self.line)))
+
+    def _structure(self, tag: str) -> None:
+        if tag in {"ul", "ol"}:
             self.lists.append(0 if tag == "ul" else 1)
         elif tag == "li":
             self._item()
         elif tag == "tr":
             self.cells = 0
-        elif tag in {"td", "th"}:
+        else:
             if self.cells and self.line and not self.gap:
                 self._write("  ")
             self.cells += 1
-        elif tag == "pre":
-            self.pre += 1
+
+    def _edge(self, tag: str) -> None:
+        """Break the line at an element's edge; a paragraph's leaves an empty one, a nested list's does not."""
+        nested = tag in {"ul", "ol"} and self.lists
+        self._break(2 if tag in _PARAGRAPH and not nested else 1)
 
     def handle_endtag(self, tag: str) -> None:
         if self.skip:
@@ -122,7 +135,7 @@ class _Text(HTMLParser):
         if tag == "pre":
             self.pre = max(0, self.pre - 1)
         if tag in _BLOCK:
-            self._break(2 if tag in _PARAGRAPH and not (tag in {"ul", "ol"} and self.lists) else 1)
+            self._edge(tag)
 
     def handle_data(self, data: str) -> None:
         if self.skip:
@@ -135,6 +148,12 @@ class _Text(HTMLParser):
                 self._newline()
             if line:
                 self._write(line)
+
+    def finish(self) -> str:
+        """Return the text once everything is fed."""
+        self.close()
+        self._close_link()
+        return "\n".join([*self.out, self.line.rstrip()])
 
     def _item(self) -> None:
         indent = "  " * max(0, len(self.lists) - 1)
@@ -207,10 +226,7 @@ def from_html(source: str, mask: Mask) -> str:
     """Return masked text for masked HTML; it ends without a line break."""
     parser = _Text()
     parser.feed(source)
-    parser.close()
-    parser._close_link()  # noqa: SLF001
-    lines = [*parser.out, parser.line.rstrip()]
-    text = "\n".join(lines)
+    text = parser.finish()
     # A line of nothing but control tags would leave an empty line in every letter.
     control = re.compile(rf"(^|\n\n|\n)[ ]*((?:{mask.statement.pattern}[ ]*)+)\n(\n*)")
     text = control.sub(lambda match: match[1] + match[2] + (match[3] if match[1] == "\n" else ""), text)

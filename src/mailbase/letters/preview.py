@@ -74,9 +74,7 @@ def render(compiled: Compiled, person: Person, tokens: Tokens, *, base_url: str 
     if compiled.html is not None:
         html = templates.render(compiled.html, html=True, variables=seen, field="html")
     return Rendered(
-        subject=templates.one_line(
-            templates.render(compiled.subject, html=False, variables=seen, field="subject")
-        ),
+        subject=templates.one_line(templates.render(compiled.subject, html=False, variables=seen, field="subject")),
         text=templates.render(compiled.text, html=False, variables=seen, field="text"),
         html=html,
     )

@@ -60,60 +60,78 @@ def _end(source: str, at: int, closer: str) -> int:
     return len(source)
 
 
+class _Cutter:
+    """Cuts a template into pieces, one tag at a time."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.pieces: list[Piece] = []
+        self.at = 0
+        self.trim = False
+
+    def cut(self) -> list[Piece]:
+        while self.at < len(self.source):
+            opening = _OPEN.search(self.source, self.at)
+            if opening is None:
+                self._text(len(self.source), strip_end=False)
+                break
+            body = opening.end()
+            sign = self.source[body : body + 1]
+            self._text(opening.start(), strip_end=sign == "-")
+            body += sign in {"-", "+"}
+            if opening.group() == "{#":
+                self._comment(body)
+            else:
+                self._tag(opening.start(), body, "}}" if opening.group() == "{{" else "%}")
+        return self.pieces
+
+    def _text(self, end: int, *, strip_end: bool) -> None:
+        value = self.source[self.at : end]
+        if self.trim:
+            value = value.lstrip()
+        if strip_end:
+            value = value.rstrip()
+        if not value:
+            return
+        if self.pieces and self.pieces[-1].kind == "text":
+            self.pieces[-1].inner += value
+        else:
+            self.pieces.append(Piece("text", value, self.at))
+
+    def _comment(self, body: int) -> None:
+        close = self.source.find("#}", body)
+        close = len(self.source) if close < 0 else close
+        self.trim = close > body and self.source[close - 1] == "-"
+        self.at = close + 2
+
+    def _tag(self, start: int, body: int, closer: str) -> None:
+        close = _end(self.source, body, closer)
+        inner = self.source[body:close]
+        sign = self.source[close : close + 1]
+        self.trim = sign == "-"
+        self.at = close + (3 if sign in {"-", "+"} else 2)
+        if closer == "%}" and _RAW.fullmatch(inner):
+            self._raw()
+        else:
+            self.pieces.append(Piece("expression" if closer == "}}" else "statement", inner.strip(), start))
+
+    def _raw(self) -> None:
+        ending = _ENDRAW.search(self.source, self.at)
+        if ending is None:
+            self._text(len(self.source), strip_end=False)
+            self.at = len(self.source)
+            return
+        self._text(ending.start(), strip_end=ending.group(1) == "-")
+        self.trim = ending.group(2) == "-"
+        self.at = ending.end()
+
+
 def split(source: str) -> list[Piece]:
     """Cut a template MiniJinja has accepted into its pieces.
 
     Comments are gone, ``raw`` blocks are text, trims (``{{-``, ``-%}``) are already applied to the text beside them.
     """
-    pieces: list[Piece] = []
-    at = 0
-    trim = False
-
-    def text(value: str, start: int) -> None:
-        if value:
-            if pieces and pieces[-1].kind == "text":
-                pieces[-1].inner += value
-            else:
-                pieces.append(Piece("text", value, start))
-
-    while at < len(source):
-        match = _OPEN.search(source, at)
-        start = match.start() if match else len(source)
-        literal = source[at:start]
-        if trim:
-            literal = literal.lstrip()
-        body = start + 2
-        sign = source[body : body + 1]
-        if match and sign in {"-", "+"}:
-            body += 1
-            if sign == "-":
-                literal = literal.rstrip()
-        text(literal, at)
-        if not match:
-            break
-        if match.group() == "{#":
-            close = source.find("#}", body)
-            close = len(source) if close < 0 else close
-            trim = close > body and source[close - 1] == "-"
-            at = close + 2
-            continue
-        closer = "}}" if match.group() == "{{" else "%}"
-        close = _end(source, body, closer)
-        inner = source[body:close]
-        signed = source[close : close + 1] in {"-", "+"}
-        trim = source[close : close + 1] == "-"
-        at = close + 2 + signed
-        if closer == "%}" and _RAW.fullmatch(inner):
-            ending = _ENDRAW.search(source, at)
-            raw = source[at : ending.start() if ending else len(source)]
-            raw = raw.lstrip() if trim else raw
-            raw = raw.rstrip() if ending and ending.group(1) == "-" else raw
-            text(raw, at)
-            trim = bool(ending and ending.group(2) == "-")
-            at = ending.end() if ending else len(source)
-            continue
-        pieces.append(Piece("expression" if closer == "}}" else "statement", inner.strip(), start))
-    return pieces
+    return _Cutter(source).cut()
 
 
 def literal(text: str) -> str:

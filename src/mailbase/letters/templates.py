@@ -40,7 +40,7 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;",
 
 
 def show(value: Any) -> str:
-    """Return how a value reads in a letter; line ends are ``\\n``."""
+    """Return how a value reads in a letter; line ends are line feeds."""
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else str(value)
     if value is None:
@@ -84,7 +84,7 @@ def _format(template: str, *values: Any) -> str:
 def environment(*, html: bool, finalizer: Callable[[Any], Any] | None = None) -> Environment:
     """Return an engine: no loader, bounded fuel, trailing newlines kept. ``finalizer`` replaces how values are shown.
 
-    What escapes is the template's name, by MiniJinja's own rule: ``name(html=True)`` does, ``name(html=False)`` does not.
+    What escapes is the template's name, by MiniJinja's own rule: ``0.html`` does, ``0.txt`` does not.
     """
     if finalizer is None:
         finalizer = (lambda value: Markup(show_html(value))) if html else show
@@ -99,7 +99,7 @@ def environment(*, html: bool, finalizer: Callable[[Any], Any] | None = None) ->
     return env
 
 
-def name(*, html: bool, number: int = 0) -> str:
+def template_name(*, html: bool, number: int = 0) -> str:
     """Return a template's name; its ending is what turns escaping on (a callback would cost more than the rendering)."""
     return f"{number}.html" if html else f"{number}.txt"
 
@@ -116,7 +116,7 @@ def render(source: str, *, html: bool, variables: dict[str, Any], field: str = "
         Invalid: the template failed on these values, or the result is larger than ``MAX_RENDERED``.
     """
     try:
-        text: str = _engine(html).render_str(source, name(html=html), **variables)
+        text: str = _engine(html).render_str(source, template_name(html=html), **variables)
     except ENGINE_ERRORS as error:
         raise _refusal(source, field, error) from error
     if len(text) > MAX_RENDERED:
