@@ -215,8 +215,11 @@ class SmtpTransport:
     def _refused(self, connection: Connection, trouble: SessionError) -> None:
         self._connections.discard(connection)
         connection.abort()
+        task = asyncio.current_task()
+        if task is not None:
+            self._opening.discard(task)
         self._not_before = asyncio.get_running_loop().time() + REOPEN_AFTER
-        others = any(not other.leaving for other in self._connections) or len(self._opening) > 1
+        others = any(not other.leaving for other in self._connections) or self._opening
         if not others:
             self._fail_waiting(trouble)
 

@@ -11,7 +11,7 @@ content is the line between ``not_sent`` and ``unknown``; for large letters it i
 from enum import IntEnum
 from typing import Protocol
 
-from mailbase.sending.outcomes import Envelope, Kind, Outcome, Phase
+from mailbase.sending.outcomes import STALE, Envelope, Kind, Outcome, Phase, stale
 from mailbase.sending.smtp_commands import flight, mail, rcpt, stuffed, unfit
 from mailbase.sending.smtp_replies import Reply, outcome
 from mailbase.sending.smtp_session import Extensions, SessionError, Timeouts
@@ -310,6 +310,12 @@ class Connection(Wire):
         return None
 
     def _write_content(self, job: Job) -> None:
+        if not job.envelope.ours():
+            self._job = None
+            self._step = IDLE
+            job.batch.report(stale(job.envelope))
+            self._break(STALE)
+            return
         data = stuffed(job.envelope)
         self._content, self._job = job, None
         self._step = CONTENT
@@ -325,6 +331,9 @@ class Connection(Wire):
 
     def _write_end(self, data: bytes = b"") -> None:
         """Write the dot and, in the same flight, the next letter's commands."""
+        if self._end_waits and self._content is not None and not self._content.envelope.ours():
+            self._break(STALE)
+            return
         self._end_waits = False
         if self._offers.pipelining and (following := self._take()) is not None:
             self._job = following
