@@ -7,9 +7,10 @@ filling, its own headers and one signature.
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from asyncpg import Record
 
 from mailbase.db import Connection
 from mailbase.letters import mime, plaintext
@@ -34,7 +35,7 @@ WHERE campaign.id = $1 AND campaign.compiled IS NOT NULL
 class Stream:
     """One campaign, ready to be filled in."""
 
-    def __init__(self, campaign_id: int, row: Mapping[str, Any], *, public_url: str, tokens: Signing) -> None:
+    def __init__(self, campaign_id: int, row: Record, *, public_url: str, tokens: Signing) -> None:
         domain: str = row["domain"]
         sender = Sender(row["from_name"], row["from_email"])
         self._mail_from = sender.email

@@ -180,17 +180,20 @@ async def lease_messages(
 
 
 RENEW = """
-UPDATE deliveries SET lease_until = COALESCE($3, now()) + $2
-WHERE id = ANY($1::bigint[]) AND fence = ANY($4::bigint[]) AND state IN ('leased', 'handing_over') AND lease_until > COALESCE($3, now())
-RETURNING id
+WITH renewed AS (
+    UPDATE deliveries SET lease_until = COALESCE($3, now()) + $2
+    WHERE state IN ('leased', 'handing_over') AND lease_until > COALESCE($3, now()) AND fence = ANY($1::bigint[])
+    RETURNING fence
+)
+SELECT DISTINCT fence FROM renewed
 """
 
 
 async def renew(
-    db: Connection, ids: Sequence[int], fences: Sequence[int], *, now: datetime | None = None, lease: timedelta = LEASE
+    db: Connection, fences: Sequence[int], *, now: datetime | None = None, lease: timedelta = LEASE
 ) -> set[int]:
-    """Prolong what is still ours; return which letters are."""
-    return {row["id"] for row in await db.fetch(RENEW, ids, lease, now, fences)}
+    """Prolong what is still ours; return the fences that hold anything. All letters of a lease run out together."""
+    return {row["fence"] for row in await db.fetch(RENEW, fences, lease, now)}
 
 
 RELEASE = """

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
+from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome, stale
 
 BATCH = 64
 _NAME = re.compile(r"([1-9][0-9]{0,18})\.eml")
@@ -60,6 +60,8 @@ class OutboxTransport:
         return [self._write(envelope) for envelope in batch]
 
     def _write(self, envelope: Envelope) -> Outcome:
+        if not envelope.ours():
+            return stale(envelope)
         part = self._folder / f".{envelope.delivery_id}.{os.getpid()}.part"
         top = f"X-Mailbase-From: {_line(envelope.mail_from)}\r\nX-Mailbase-To: {_line(envelope.rcpt_to)}\r\n".encode()
         try:

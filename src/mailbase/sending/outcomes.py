@@ -13,7 +13,7 @@ A transport is handed a batch and reports exactly one :class:`Outcome` for each 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -32,6 +32,12 @@ class Envelope(msgspec.Struct):
     data: bytes
     clean: bool = False
     """True promises: ASCII only, CRLF line ends only and at the end, no line starts with a dot."""
+    holds: Callable[[], bool] | None = None
+    """Asked at the last moment before content goes out; False: the letter is no longer ours to send (``not_sent``)."""
+
+    def ours(self) -> bool:
+        """Whether it may still be sent."""
+        return self.holds is None or self.holds()
 
 
 class Outcome(msgspec.Struct):
@@ -53,3 +59,10 @@ class Outcome(msgspec.Struct):
 
 
 OnOutcome = Callable[[Outcome], None]
+
+STALE: Final = "the lease ran out before the content"
+
+
+def stale(envelope: Envelope) -> Outcome:
+    """Return the outcome of a letter that is no longer ours; nothing of it went out."""
+    return Outcome(envelope.delivery_id, "not_sent", 0, None, STALE, "data")

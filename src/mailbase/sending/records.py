@@ -42,6 +42,8 @@ class Handed(Struct):
     attempts: int
     """The mark's included."""
     bucket: datetime | None
+    failure: str | None = None
+    """Why it could not be composed, where that is what happened."""
 
 
 class Fate(Struct):
@@ -57,6 +59,8 @@ class Fate(Struct):
 
 def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:
     """Return what an outcome makes of a letter."""
+    if letter.failure is not None:
+        return Fate("failed", reason="content")
     match outcome.kind:
         case "sent":
             return Fate("sent")
@@ -161,7 +165,7 @@ async def _write(db: Connection, rows: dict[int, Row], now: datetime | None) -> 
         [end.state for _, _, end in ordered],
         [end.reason for _, _, end in ordered],
         [outcome.bounce_class if end.state == "bounced" else None for _, outcome, end in ordered],
-        [_reply(outcome) for _, outcome, _ in ordered],
+        [letter.failure or _reply(outcome) for letter, outcome, _ in ordered],
         [end.wait for _, _, end in ordered],
         [0 if end.burnt else 1 for _, _, end in ordered],
         now,

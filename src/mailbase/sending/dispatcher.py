@@ -1,0 +1,297 @@
+"""The dispatcher: sets the pace of one lane: lease, compose, mark, hand over, record; and comes to rest without a doubt left.
+
+    lease (a second's worth) ─▶ compose and sign a batch (25 ms' worth) ─▶ mark, committed ─▶ hand over ─▶ record
+                                          ▲                                                      │
+                                          └──────── as soon as there is room again ──────────────┘
+
+A crash leaves in doubt what is marked and not recorded: what the connections hold, and one batch.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mailbase.db import CONNECTION_ERRORS, Pool
+from mailbase.sending import egress, leases
+from mailbase.sending.lanes import Batch, Holding, Ready, Source, boottime
+from mailbase.sending.outcomes import Envelope, Outcome
+from mailbase.sending.recorder import Recorder
+from mailbase.sending.records import Handed
+from mailbase.sending.transport import Transport
+
+log = logging.getLogger(__name__)
+
+BATCH_SECONDS: Final = 0.025
+LARGEST_BATCH: Final = 128
+LARGEST_LEASE: Final = 500
+UNRECORDED: Final = 512
+IDLE: Final = 2.0
+STOPPED: Final = 1.0
+GRACE: Final = 12.0
+BREATH: Final = 4
+"""Letters composed before the connections are served again."""
+
+
+class Pace:
+    """How fast letters leave, measured as they do, and what follows for the sizes of batches."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._since = boottime()
+        self._count = 0
+        self.rate = 0.0
+
+    def tick(self) -> None:
+        """Count a letter that left."""
+        self._count += 1
+        if self._count % 8:
+            return
+        now = boottime()
+        if now - self._since < 0.25:
+            return
+        # A window that began before a pause says nothing.
+        if now - self._since < 5:
+            measured = self._count / (now - self._since)
+            self.rate = (self.rate + measured) / 2 if self.rate else measured
+        self._since, self._count = now, 0
+
+    @property
+    def batch(self) -> int:
+        """Letters that are marked together."""
+        return min(max(int(self.rate * BATCH_SECONDS), 1), LARGEST_BATCH)
+
+    @property
+    def room(self) -> int:
+        """Letters that may be on their way at once: enough to keep every connection busy, and one batch."""
+        return self._capacity + self.batch
+
+    @property
+    def lease(self) -> int:
+        """Letters leased together: about a second's worth."""
+        return min(max(int(self.rate), self._capacity, 16), LARGEST_LEASE)
+
+
+class Dispatcher:
+    """One lane of one worker."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        source: Source,
+        transport: Transport,
+        recorder: Recorder,
+        *,
+        lease: timedelta = leases.LEASE,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._pool = pool
+        self._source = source
+        self._transport = transport
+        self._recorder = recorder
+        self._lease = lease
+        self._clock = clock
+        self._pace = Pace(transport.capacity)
+        self._batch: Batch | None = None
+        self._next: asyncio.Task[Batch | None] | None = None
+        self._handed: dict[int, Handed] = {}
+        self._holdings: dict[int, Holding] = {}
+        self._flights: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._probing = False
+
+    def wake(self) -> None:
+        """Look for letters now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until :meth:`stop`; a database that is away is waited for."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                try:
+                    pause = await self._round()
+                except CONNECTION_ERRORS as error:
+                    log.warning("%s wait for the database: %s", self._source.name, error)
+                    self._batch = None
+                    pause = 0.5
+                except Exception:
+                    log.exception("%s: a batch failed; its letters come back when their lease ends", self._source.name)
+                    self._batch = None
+                    pause = STOPPED
+                if pause and not self._stopping:
+                    await self._wait(self._wake, pause)
+            await self._drain()
+        finally:
+            renewing.cancel()
+
+    def stop(self) -> None:
+        """Take nothing new; :meth:`run` returns when what is on its way has arrived."""
+        self._stopping = True
+        self._wake.set()
+        self._room.set()
+
+    # One round: a batch on its way. Returns how long to wait before the next.
+
+    async def _round(self) -> float:
+        if self._batch is None:
+            stopped = await self._look_at_egress()
+            if stopped:
+                await self._give_up_next()
+                return STOPPED
+            self._batch = await self._lease_next()
+            if self._batch is None:
+                return IDLE
+        batch = self._batch
+        size = 1 if self._probing else self._pace.batch
+        await self._wait_for_room(size)
+        if self._stopping:
+            return 0
+        ready = await self._compose(batch, size)
+        if len(ready) < size:
+            self._batch = None
+        elif not self._probing and self._next is None and len(batch.left()) <= size:
+            self._next = asyncio.create_task(self._lease_more(self._pace.lease))
+        if ready:
+            await self._hand_over(batch, ready)
+        return 0
+
+    async def _look_at_egress(self) -> bool:
+        async with self._pool.acquire() as db:
+            state = await egress.get(db, self._transport.name)
+        self._probing = state.failures > 0
+        return state.stopped
+
+    async def _lease_next(self) -> Batch | None:
+        task, self._next = self._next, None
+        if task is not None and (found := await task) is not None:
+            return found
+        return await self._lease_more(1 if self._probing else self._pace.lease)
+
+    async def _lease_more(self, limit: int) -> Batch | None:
+        batch = await self._source.lease(self._pool, limit)
+        if batch is not None:
+            self._holdings[batch.holding.fence] = batch.holding
+        return batch
+
+    async def _give_up_next(self) -> None:
+        task, self._next = self._next, None
+        if task is not None and (batch := await task) is not None:
+            await self._release(batch)
+
+    async def _release(self, batch: Batch) -> None:
+        async with self._pool.acquire() as db:
+            await leases.release(db, batch.left(), [batch.holding.fence])
+
+    async def _wait_for_room(self, size: int) -> None:
+        """Wait until a batch fits; a smaller one may go when the connections would run dry."""
+        room = self._pace.room
+        while not self._stopping and (len(self._handed) > max(room - size, 0) or self._recorder.waiting > UNRECORDED):
+            self._room.clear()
+            await self._wait(self._room, 0.25)
+
+    async def _compose(self, batch: Batch, size: int) -> list[Ready]:
+        ready: list[Ready] = []
+        now = self._clock()
+        while len(ready) < size:
+            one = await batch.prepare(self._pool, now)
+            if one is None:
+                break
+            ready.append(one)
+            if len(ready) % BREATH == 0:
+                await asyncio.sleep(0)
+        return ready
+
+    async def _hand_over(self, batch: Batch, ready: list[Ready]) -> None:
+        try:
+            async with self._pool.acquire() as db:
+                marked = await batch.mark(db, ready)
+        except CONNECTION_ERRORS:
+            # Perhaps it was committed; nothing of it went out, and that is what the recorder will say when it can.
+            for one in ready:
+                self._recorder.put(one.handed, _not_sent(one.id))
+            raise
+        envelopes: list[Envelope] = []
+        for one in ready:
+            if one.id not in marked.ids:
+                continue
+            one.handed.bucket = marked.bucket
+            if one.envelope is None:
+                one.handed.failure = one.failure
+                self._recorder.put(one.handed, _not_sent(one.id))
+                continue
+            self._handed[one.id] = one.handed
+            envelopes.append(one.envelope)
+        if envelopes:
+            flight = asyncio.create_task(self._transport.hand_over(envelopes, self._on_outcome))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        if marked.held:
+            self._batch = None
+            await self._release(batch)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        letter = self._handed.pop(outcome.delivery_id)
+        self._recorder.put(letter, outcome)
+        self._pace.tick()
+        if outcome.kind == "relay" and self._batch is not None:
+            batch, self._batch = self._batch, None
+            release = asyncio.create_task(self._release(batch))
+            self._flights.add(release)
+            release.add_done_callback(self._released)
+        self._room.set()
+
+    def _released(self, task: asyncio.Task[None]) -> None:
+        self._flights.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("letters come back when their lease ends: %s", error)
+
+    async def _renew(self) -> None:
+        """Prolong the leases of what is in hand; what cannot be prolonged is not sent."""
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / 4)
+            fences = list(self._holdings)
+            if not fences:
+                continue
+            until = boottime() + self._lease.total_seconds()
+            try:
+                async with self._pool.acquire() as db:
+                    held = await leases.renew(db, fences, lease=self._lease)
+            except CONNECTION_ERRORS:
+                continue
+            for fence in fences:
+                if fence in held:
+                    self._holdings[fence].until = until
+                else:
+                    # Everything of it is recorded, or it is no longer ours.
+                    del self._holdings[fence]
+
+    async def _drain(self) -> None:
+        """Give back what is only leased, and see what is on its way through."""
+        try:
+            await self._give_up_next()
+            if self._batch is not None:
+                await self._release(self._batch)
+        except CONNECTION_ERRORS as error:
+            log.warning("leased letters come back when their lease ends: %s", error)
+        if self._flights:
+            _, late = await asyncio.wait(self._flights, timeout=GRACE)
+            for flight in late:
+                flight.cancel()
+        await self._transport.close()
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+
+def _not_sent(delivery_id: int) -> Outcome:
+    return Outcome(delivery_id, "not_sent", 0, None, "it did not leave", "connect")

@@ -1,0 +1,244 @@
+"""The two lanes and where their letters come from: campaigns in turn, and messages, which wait for no campaign.
+
+A source leases, composes and marks; :mod:`~mailbase.sending.dispatcher` sets the pace.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from mailbase.audience.suppressions import erased_value
+from mailbase.db import Connection, Pool
+from mailbase.errors import MailbaseError
+from mailbase.letters.content import Attachment
+from mailbase.sending import compose, leases, marks, warmup
+from mailbase.sending.compose import Stream, Streams
+from mailbase.sending.dkim import Signer
+from mailbase.sending.leases import CampaignLetter, Due, MessageLetter
+from mailbase.sending.marks import Marked
+from mailbase.sending.outcomes import Envelope
+from mailbase.sending.records import Handed
+from mailbase.sending.signers import Signers
+
+MESSAGES: Final = 64
+"""Messages leased together; they come with their bodies."""
+
+
+def boottime() -> float:
+    """Return seconds on a clock that goes on while the process or the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Holding:
+    """The lease of one batch as this process knows it. ``holds()`` is asked until the last moment before content goes out."""
+
+    __slots__ = ("fence", "until")
+
+    def __init__(self, fence: int, until: float) -> None:
+        self.fence = fence
+        self.until = until
+
+    def holds(self) -> bool:
+        """Whether the lease certainly still holds."""
+        return boottime() < self.until
+
+
+class Ready(Struct):
+    """A composed letter. ``envelope`` None: there is nobody to write to any more; the mark will say why."""
+
+    id: int
+    proof: str
+    """What the mark compares: the address written for, or the address's hash as an erased one."""
+    handed: Handed
+    envelope: Envelope | None
+    failure: str | None = None
+    """Why it could not be composed."""
+
+
+class Batch:
+    """The letters of one lease that are still to be prepared, and how."""
+
+    def __init__(self, holding: Holding, size: int) -> None:
+        self.holding = holding
+        self.size = size
+
+    def left(self) -> Sequence[int]:
+        """Return the ids that are only leased."""
+        raise NotImplementedError
+
+    async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
+        """Compose the next letter, or return None at the end."""
+        raise NotImplementedError
+
+    async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
+        """Mark letters ``handing_over``."""
+        raise NotImplementedError
+
+
+class Source(Protocol):
+    """Where a lane's letters come from."""
+
+    name: str
+
+    async def lease(self, pool: Pool, limit: int) -> Batch | None:
+        """Lease a batch, or return None when nothing is due."""
+
+
+class CampaignBatch(Batch):
+    """Letters of one campaign."""
+
+    def __init__(
+        self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
+        interests: dict[int, str], capped: bool, to_outbox: bool, slot: int,
+    ) -> None:  # fmt: skip
+        super().__init__(holding, len(letters))
+        self._letters = deque(letters)
+        self._due = due
+        self._stream = stream
+        self._signer = signer
+        self._interests = interests
+        self._capped = capped
+        self._to_outbox = to_outbox
+        self._slot = slot
+
+    def left(self) -> Sequence[int]:
+        """Return the ids that are only leased."""
+        return [letter.id for letter in self._letters]
+
+    async def prepare(self, pool: Pool, now: datetime) -> Ready | None:  # noqa: ARG002  (all it needs came with the lease)
+        """Compose the next letter."""
+        if not self._letters:
+            return None
+        letter = self._letters.popleft()
+        email = letter.email or ""
+        due = self._due
+        handed = Handed(
+            letter.id, self.holding.fence, due.campaign_id, due.domain_id, letter.subscriber_id, letter.provider,
+            email, None, letter.attempts + 1, None,
+        )  # fmt: skip
+        if not email:
+            return Ready(letter.id, email, handed, None)
+        try:
+            envelope = self._stream.compose(letter, email, self._interests, self._signer, now)
+        except MailbaseError as error:
+            return Ready(letter.id, email, handed, None, failure=error.message)
+        envelope.holds = self.holding.holds
+        return Ready(letter.id, email, handed, envelope)
+
+    async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
+        """Mark letters ``handing_over``."""
+        marked = await marks.mark_campaign(
+            db, self._due.campaign_id, self._due.domain_id, self.holding.fence, [(one.id, one.proof) for one in ready],
+            to_outbox=self._to_outbox, slot=self._slot, capped=self._capped,
+        )  # fmt: skip
+        self._capped = self._capped or marked.bucket is not None or marked.held
+        return marked
+
+
+INTERESTS = """
+SELECT id, slug FROM interests
+"""
+
+
+class CampaignSource:
+    """All campaigns that are sending, in turn, each within its domain's allowance."""
+
+    name = "campaigns"
+
+    def __init__(self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta) -> None:
+        self._streams = streams
+        self._signers = signers
+        self._to_outbox = to_outbox
+        self._slot = slot
+        self._lease = lease
+        self._last = 0
+
+    async def lease(self, pool: Pool, limit: int) -> Batch | None:
+        """Lease from the next campaign in turn that may send."""
+        async with pool.acquire() as db:
+            found = await leases.due(db)
+            # In turn: the campaigns behind the last one first.
+            for due in sorted(found, key=lambda due: (due.campaign_id <= self._last, due.campaign_id)):
+                left = await warmup.remaining(db, due.domain_id, to_outbox=self._to_outbox)
+                if left == 0 or (stream := await self._streams.get(db, due.campaign_id)) is None:
+                    continue
+                signer = await self._signers.get(db, due.key_id)
+                until = boottime() + self._lease.total_seconds()
+                fence, letters = await leases.lease_campaign(
+                    db, due.campaign_id, limit if left is None else min(limit, left), slot=self._slot, lease=self._lease
+                )
+                if not letters:
+                    continue
+                self._last = due.campaign_id
+                chosen = any(letter.interests for letter in letters)
+                interests = {row["id"]: row["slug"] for row in await db.fetch(INTERESTS)} if chosen else {}
+                return CampaignBatch(
+                    Holding(fence, until), letters, due=due, stream=stream, signer=signer, interests=interests,
+                    capped=left is not None, to_outbox=self._to_outbox, slot=self._slot,
+                )  # fmt: skip
+        return None
+
+
+class MessageBatch(Batch):
+    """Messages."""
+
+    def __init__(
+        self, holding: Holding, letters: list[tuple[MessageLetter, Signer | None]], erasure_key: bytes
+    ) -> None:
+        super().__init__(holding, len(letters))
+        self._letters = deque(letters)
+        self._erasure_key = erasure_key
+
+    def left(self) -> Sequence[int]:
+        """Return the ids that are only leased."""
+        return [letter.id for letter, _ in self._letters]
+
+    async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
+        """Compose the next message; its files are read only now."""
+        if not self._letters:
+            return None
+        letter, signer = self._letters.popleft()
+        handed = Handed(
+            letter.id, self.holding.fence, None, letter.domain_id, letter.subscriber_id, letter.provider,
+            letter.email, letter.email_key, letter.attempts + 1, None,
+        )  # fmt: skip
+        files: list[Attachment] = []
+        if letter.attachments:
+            async with pool.acquire() as db:
+                files = await compose.attachments(db, letter.message_id)
+        proof = erased_value(letter.email_key, self._erasure_key)
+        try:
+            envelope = compose.message(letter, files, signer, now)
+        except MailbaseError as error:
+            return Ready(letter.id, proof, handed, None, failure=error.message)
+        envelope.holds = self.holding.holds
+        return Ready(letter.id, proof, handed, envelope)
+
+    async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
+        """Mark messages ``handing_over``."""
+        return await marks.mark_messages(db, self.holding.fence, [(one.id, one.proof) for one in ready])
+
+
+class MessageSource:
+    """Transactional letters, confirmations and tests, oldest first."""
+
+    name = "messages"
+
+    def __init__(self, signers: Signers, erasure_key: bytes, *, lease: timedelta) -> None:
+        self._signers = signers
+        self._erasure_key = erasure_key
+        self._lease = lease
+
+    async def lease(self, pool: Pool, limit: int) -> Batch | None:
+        """Lease the messages that have waited longest."""
+        async with pool.acquire() as db:
+            until = boottime() + self._lease.total_seconds()
+            fence, letters = await leases.lease_messages(db, min(limit, MESSAGES), lease=self._lease)
+            if not letters:
+                return None
+            signed = [(letter, await self._signers.get(db, letter.key_id)) for letter in letters]
+        return MessageBatch(Holding(fence, until), signed, self._erasure_key)

@@ -1,0 +1,104 @@
+"""The recorder: gathers outcomes for a moment and writes them together; what cannot be written now is written later.
+
+It also tells the way out's row (:mod:`~mailbase.sending.egress`) when it refuses us, and when it takes letters again.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from random import Random
+
+from mailbase.db import CONNECTION_ERRORS, Connection, Pool
+from mailbase.sending import egress, records
+from mailbase.sending.outcomes import Outcome
+from mailbase.sending.records import Handed
+
+log = logging.getLogger(__name__)
+
+GATHER = 0.04  # seconds; also bounds what a crash leaves in doubt
+MOST = 500
+AGAIN = 0.5
+
+Result = tuple[Handed, Outcome]
+
+
+class Recorder:
+    """One a worker. ``waiting`` letters have an outcome that is not committed yet."""
+
+    def __init__(self, pool: Pool, name: str, *, slot: int, random: Random) -> None:
+        """``name`` is the row of ``egress`` that the outcomes are about."""
+        self._pool = pool
+        self._name = name
+        self._slot = slot
+        self._random = random
+        self._queue: deque[Result] = deque()
+        self._some = asyncio.Event()
+        self._written = asyncio.Event()
+        self._writing = 0
+        self._troubled = True
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """How many outcomes are not committed yet."""
+        return len(self._queue) + self._writing
+
+    def put(self, letter: Handed, outcome: Outcome) -> None:
+        """Take an outcome."""
+        self._queue.append((letter, outcome))
+        self.counts[outcome.kind] += 1
+        self._some.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._some.wait()
+            if len(self._queue) < MOST:
+                await asyncio.sleep(GATHER)
+            self._some.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(MOST, len(self._queue)))]
+                await self._write(batch)
+
+    async def flush(self, seconds: float) -> None:
+        """Return once everything is committed, or after ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.waiting:
+                    self._written.clear()
+                    await self._written.wait()
+        except TimeoutError:
+            log.warning("%d outcomes could not be recorded in time", self.waiting)
+
+    async def _write(self, batch: list[Result]) -> None:
+        self._writing = len(batch)
+        while batch:
+            try:
+                async with self._pool.acquire() as db:
+                    await records.record(db, batch, slot=self._slot, random=self._random)
+                    await self._tell(db, batch)
+                break
+            except CONNECTION_ERRORS as error:
+                log.warning("outcomes wait for the database: %s", error)
+                await asyncio.sleep(AGAIN)
+            except Exception:
+                # One bad row must not take the others with it; alone, it is left to the lease's end.
+                log.exception("outcomes of %d letters could not be written", len(batch))
+                if len(batch) == 1:
+                    break
+                for one in batch:
+                    await self._write([one])
+                break
+        self._writing = 0
+        self._written.set()
+
+    async def _tell(self, db: Connection, batch: list[Result]) -> None:
+        refusals = [outcome for _, outcome in batch if outcome.kind == "relay"]
+        if refusals:
+            last = refusals[-1]
+            self._troubled = True
+            reason = f"{last.phase}: {last.code} {last.reply}" if last.code else f"{last.phase}: {last.reply}"
+            await egress.stop(db, self._name, reason.replace("\0", "")[:500])
+        elif self._troubled and any(outcome.kind != "not_sent" for _, outcome in batch):
+            await egress.clear(db, self._name)
+            self._troubled = False

@@ -1,0 +1,194 @@
+"""One worker process: the lanes, the fan-out, the sweep, jobs and timers, until SIGTERM or SIGINT.
+
+    LISTEN ─wakes─▶ messages lane ─┐
+              └───▶ campaigns lane ─┴▶ recorder ─▶ PostgreSQL
+    beside them: campaigns' fan-out · sweep · jobs and timers · arq (a restartable side task)
+
+A signal stops the intake first, then lets what is on its way arrive (12 s at most), then writes the last outcomes down.
+Any number of workers may run; each is given its share of the relay's connections, a few of them for messages alone.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+from collections.abc import Awaitable
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from mailbase import queue
+from mailbase.campaigns import fan_out
+from mailbase.config import Settings
+from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
+from mailbase.jobs import arq_worker, cron, runner
+from mailbase.sending import counters, messages, sweep
+from mailbase.sending.compose import Streams
+from mailbase.sending.dispatcher import Dispatcher
+from mailbase.sending.lanes import CampaignSource, MessageSource
+from mailbase.sending.leases import LEASE
+from mailbase.sending.recorder import Recorder
+from mailbase.sending.signers import Signers
+from mailbase.sending.transport import Transport, from_settings
+from mailbase.tokens import Tokens
+from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
+
+log = logging.getLogger("mailbase.worker")
+
+CONNECTIONS: Final = 10
+AGAIN: Final = 0.5
+FAN_OUT_EVERY: Final = 2.0
+LAST_WORDS: Final = 3.0
+
+
+async def run(settings: Settings) -> None:
+    """Run until a signal comes.
+
+    Raises:
+        Unavailable: the database does not answer at the start.
+        ConfigError: the secret key is not the one the stored secrets were encrypted under.
+
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_pool(settings.database_url or "", size=CONNECTIONS, name="mailbase worker") as pool:
+        vault = Vault(settings.secret_keys)
+        async with pool.acquire() as db:
+            await open_secret(db, vault, CANARY)
+            erasure_key = await open_secret(db, vault, ERASURE_KEY)
+        await Worker(settings, pool, vault, erasure_key, stop).run()
+
+
+class Worker:
+    """The parts of one worker, wired together."""
+
+    def __init__(self, settings: Settings, pool: Pool, vault: Vault, erasure_key: bytes, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._erasure_key = erasure_key
+        self._stop = stop
+        self._slot = counters.own_slot()
+        self._jobs_wake = asyncio.Event()
+        self._campaigns_wake = asyncio.Event()
+        signers = Signers(vault)
+        streams = Streams(public_url=settings.public_url, tokens=Tokens(settings.secret_keys))
+        for_messages, for_campaigns = transports(settings)
+        self._recorder = Recorder(pool, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
+        self._messages = Dispatcher(
+            pool, MessageSource(signers, erasure_key, lease=LEASE), for_messages, self._recorder
+        )
+        campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=LEASE)
+        self._campaigns = Dispatcher(pool, campaigns, for_campaigns, self._recorder)
+
+    async def run(self) -> None:
+        """Work until the stop, then come to rest."""
+        stop = self._stop
+        lanes = [asyncio.create_task(lane.run()) for lane in (self._messages, self._campaigns)]
+        recording = asyncio.create_task(self._recorder.run())
+        side = [
+            self._listen(),
+            self._fan_out(),
+            sweep.run(self._pool, slot=self._slot, to_outbox=self._settings.to_outbox, stop=stop),
+            runner.run(self._pool, self._erasure_key, stop=stop, wake=self._jobs_wake),
+            cron.run(self._pool, stop=stop),
+        ]
+        if self._settings.redis_url:
+            side.append(arq_worker.run(self._pool, self._erasure_key, self._settings.redis_url, stop=stop))
+        sides = [asyncio.create_task(self._until_stop(part)) for part in side]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, recording, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        for lane in (self._messages, self._campaigns):
+            lane.stop()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        await self._recorder.flush(LAST_WORDS)
+        recording.cancel()
+        _, late = await asyncio.wait(sides, timeout=LAST_WORDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*sides, return_exceptions=True)
+        for lane_task in lanes:
+            lane_task.result()
+
+    async def _until_stop(self, part: Awaitable[Any]) -> None:
+        """Run a side task; the worker ends when one breaks, so that its supervisor starts a sound one."""
+        try:
+            await part
+        except Exception:
+            log.exception("a part of the worker broke")
+            self._stop.set()
+
+    async def _listen(self) -> None:
+        """Hear of new letters and jobs; a lost connection is opened again, and everything looked at once."""
+        while not self._stop.is_set():
+            try:
+                db = await connect(self._settings.database_url or "")
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+                await _pause(self._stop, AGAIN)
+                continue
+            lost = asyncio.Event()
+            db.add_termination_listener(lambda _connection, lost=lost: lost.set())
+            try:
+                await db.add_listener(messages.CHANNEL, self._on_letters)
+                await db.add_listener(queue.CHANNEL, self._on_jobs)
+                self._on_letters()
+                self._on_jobs()
+                await _first(self._stop, lost)
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+                await _pause(self._stop, AGAIN)
+            finally:
+                with contextlib.suppress(*CONNECTION_ERRORS, asyncpg.PostgresError):
+                    await db.close(timeout=1)
+
+    def _on_letters(self, *_arguments: object) -> None:
+        self._messages.wake()
+        self._campaigns.wake()
+        self._campaigns_wake.set()
+
+    def _on_jobs(self, *_arguments: object) -> None:
+        self._jobs_wake.set()
+
+    async def _fan_out(self) -> None:
+        """Start due campaigns, create their letters, finish them."""
+        while not self._stop.is_set():
+            self._campaigns_wake.clear()
+            try:
+                more = await fan_out.step(self._pool)
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+                log.warning("campaigns wait for the database: %s", error)
+                more = False
+            if not more:
+                await _first(self._stop, self._campaigns_wake, seconds=FAN_OUT_EVERY)
+
+
+def transports(settings: Settings) -> tuple[Transport, Transport]:
+    """Return the ways out for messages and for campaigns: this worker's share of the connections, at least one each."""
+    relay = settings.smtp
+    if relay is None:
+        return from_settings(settings), from_settings(settings)
+    share = max(relay.connections // settings.workers, 2)
+    few = max(share // 5, 1)
+
+    def of(connections: int) -> Transport:
+        smtp = msgspec.structs.replace(relay, connections=connections)
+        return from_settings(msgspec.structs.replace(settings, smtp=smtp))
+
+    return of(few), of(share - few)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    await _first(stop, seconds=seconds)
+
+
+async def _first(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Wait until one of the events is set, or for so long."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
