@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -18,6 +18,10 @@ from mailbase.errors import ConfigError
 
 Checks = Literal["strict", "warn"]
 Tls = Literal["starttls", "implicit", "none"]
+if TYPE_CHECKING:
+    Network = IPv4Network | IPv6Network
+else:
+    Network = object  # msgspec, through which handlers are given their Settings, knows no union of two foreign types
 
 
 class Relay(msgspec.Struct, frozen=True):
@@ -66,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Worker processes."""
     api_workers: int = 1
     """API processes."""
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     """Whose ``X-Forwarded-For`` counts."""
     form_limits: bool = True
     """False lifts the rate limits on public forms, for load tests."""
