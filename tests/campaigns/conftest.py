@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from mailbase.audience.selection import Audience
 from mailbase.campaigns import campaigns
 from mailbase.campaigns.campaigns import Campaign
 from mailbase.campaigns.drafts import Draft, From
-from mailbase.audience.selection import Audience
 from mailbase.db import Connection
 
 NewPeople = Callable[..., Awaitable[list[int]]]
@@ -25,7 +25,9 @@ async def domain(db: Connection) -> int:
 def people(db: Connection) -> NewPeople:
     """Add ``n`` subscribers (``status``, ``tags``, ``interests`` as ids) and return their ids."""
 
-    async def add(n: int, *, status: str = "active", tags: list[str] | None = None, interests: list[int] | None = None) -> list[int]:
+    async def add(
+        n: int, *, status: str = "active", tags: list[str] | None = None, interests: list[int] | None = None
+    ) -> list[int]:
         rows = await db.fetch(
             """
             INSERT INTO subscribers (email, email_key, domain, status, tags, interests)
@@ -46,6 +48,7 @@ def people(db: Connection) -> NewPeople:
 @pytest.fixture
 def written(db: Connection, domain: int) -> NewCampaign:
     """Write a campaign to everybody; any field may be given."""
+    assert domain
 
     async def write(**fields: Any) -> Campaign:
         draft = {

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings as examples
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mailbase.audience import selection
@@ -14,12 +15,16 @@ TAGS = ["vip", "press", "new"]
 INTERESTS = [1, 2, 3]
 NOW = datetime.now(UTC) + timedelta(minutes=1)
 
-person = st.fixed_dictionaries({
-    "status": st.sampled_from(["active", "active", "active", "pending", "unsubscribed", "bounced", "complained", "archived"]),
-    "tags": st.lists(st.sampled_from(TAGS), unique=True),
-    "interests": st.lists(st.sampled_from(INTERESTS), unique=True),
-    "paused": st.sampled_from([None, None, -1, 1]),
-})
+person = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(
+            ["active", "active", "active", "pending", "unsubscribed", "bounced", "complained", "archived"]
+        ),
+        "tags": st.lists(st.sampled_from(TAGS), unique=True),
+        "interests": st.lists(st.sampled_from(INTERESTS), unique=True),
+        "paused": st.sampled_from([None, None, -1, 1]),
+    }
+)
 part = st.builds(
     Part,
     all=st.booleans(),
@@ -27,7 +32,12 @@ part = st.builds(
     tags=st.none() | st.lists(st.sampled_from(TAGS), max_size=2),
 )
 rule = st.builds(
-    lambda who, out, everyone: Rule(all=who.all, interests=who.interests, tags=who.tags, exclude=Part(all=everyone, interests=out.interests, tags=out.tags)),
+    lambda who, out, everyone: Rule(
+        all=who.all,
+        interests=who.interests,
+        tags=who.tags,
+        exclude=Part(all=everyone, interests=out.interests, tags=out.tags),
+    ),
     part,
     part,
     st.sampled_from([False] * 9 + [True]),
@@ -45,7 +55,12 @@ def wanted(one, rule):
     if any(names is not None and not shared[key](names) for key, names in keys):
         return False
     out = rule.exclude
-    return not (out.all or any(shared[key](names) for key, names in (("interests", out.interests), ("tags", out.tags)) if names is not None))
+    return not (
+        out.all
+        or any(
+            shared[key](names) for key, names in (("interests", out.interests), ("tags", out.tags)) if names is not None
+        )
+    )
 
 
 @examples(max_examples=80)
@@ -58,7 +73,11 @@ async def test_the_sql_selects_whom_the_contract_says(db, crowd, rule):
         paused = None if one["paused"] is None else NOW + timedelta(hours=one["paused"])
         who = await db.fetchval(
             "INSERT INTO subscribers (email, email_key, domain, status, tags, interests, paused_until) VALUES ($1, $1, 'example.org', $2, $3, $4, $5) RETURNING id",
-            f"p{number}@example.org", one["status"], one["tags"], one["interests"], paused,
+            f"p{number}@example.org",
+            one["status"],
+            one["tags"],
+            one["interests"],
+            paused,
         )
         if wanted(one, rule):
             expected.append(who)
@@ -75,8 +94,13 @@ async def test_who_joins_after_the_moment_is_not_in_it(db, people):
     """An audience as of a moment leaves out people who came or confirmed later, and ids beyond its end."""
     early, confirmed_later, beyond = await people(3)
     at = await db.fetchval("SELECT now()")
-    await db.execute("UPDATE subscribers SET confirmed_at = $2 WHERE id = $1", confirmed_later, at + timedelta(seconds=5))
-    await db.execute("INSERT INTO subscribers (email, email_key, domain, status, created_at) VALUES ('x', 'x', 'x', 'active', $1)", at + timedelta(seconds=5))
+    await db.execute(
+        "UPDATE subscribers SET confirmed_at = $2 WHERE id = $1", confirmed_later, at + timedelta(seconds=5)
+    )
+    await db.execute(
+        "INSERT INTO subscribers (email, email_key, domain, status, created_at) VALUES ('x', 'x', 'x', 'active', $1)",
+        at + timedelta(seconds=5),
+    )
     assert await selection.slice_of(db, Rule(all=True), at=at, after=0, upper=confirmed_later, limit=10) == [early]
     assert await selection.slice_of(db, Rule(all=True), at=at, after=0, upper=2**62, limit=10) == [early, beyond]
 

@@ -3,7 +3,8 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings as examples
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mailbase.campaigns import states
@@ -22,7 +23,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("status", "act"), itertools.product(states.STATUSES, states.ACTS))
+@pytest.mark.parametrize(("status", "act"), list(itertools.product(states.STATUSES, states.ACTS)))
 def test_every_pair(status, act):
     """A step leads where the contract says, or is refused as a conflict."""
     if status in LEGAL[act]:
@@ -38,7 +39,7 @@ async def test_every_illegal_request_is_a_conflict_and_changes_nothing(client, d
     await people(1)
     requests = {
         "edit": lambda at: client.patch(at, json={"name": "Other"}),
-        "delete": lambda at: client.delete(at),
+        "delete": client.delete,
         "send": lambda at: client.post(f"{at}/send"),
         "schedule": lambda at: client.post(f"{at}/send", json={"at": "2099-01-01T00:00:00Z"}),
         "pause": lambda at: client.post(f"{at}/pause"),
@@ -47,7 +48,11 @@ async def test_every_illegal_request_is_a_conflict_and_changes_nothing(client, d
     }
     for (act, request), status in itertools.product(requests.items(), states.STATUSES):
         campaign = await written()
-        await db.execute("UPDATE campaigns SET status = $2, paused_from = CASE WHEN $2 = 'paused' THEN 'sending' END WHERE id = $1", campaign.id, status)
+        await db.execute(
+            "UPDATE campaigns SET status = $2, paused_from = CASE WHEN $2 = 'paused' THEN 'sending' END WHERE id = $1",
+            campaign.id,
+            status,
+        )
         answer = await request(f"/v1/campaigns/{campaign.id}")
         now = await db.fetchval("SELECT status FROM campaigns WHERE id = $1", campaign.id)
         if status in LEGAL[act]:
