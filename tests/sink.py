@@ -1,0 +1,123 @@
+"""An SMTP sink in a process of its own: takes every letter as fast as it can, and can write down what it took.
+
+``python tests/sink.py [--log FILE] [--delay SECONDS]`` prints its port. One line of the log for each letter it is about to
+accept: ``recipient TAB Message-ID``, written before the 250 goes out, as a server does that keeps its word.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+MESSAGE_ID = re.compile(rb"^Message-ID:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+EHLO = b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+
+
+class Session(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, log: int | None, delay: float) -> None:
+        self.log = log
+        self.delay = delay
+        self.buffer = b""
+        self.content = False
+        self.recipient = b""
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        transport.write(b"220 sink.example ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer = self.buffer + data if self.buffer else data
+        out = []
+        while True:
+            if self.content:
+                end = self.buffer.find(b"\r\n.\r\n")
+                if end < 0:
+                    break
+                if self.log is not None:
+                    found = MESSAGE_ID.search(self.buffer, 0, end)
+                    os.write(self.log, b"%b\t%b\n" % (self.recipient, found[1] if found else b"-"))
+                self.buffer = self.buffer[end + 5 :]
+                self.content = False
+                if self.delay:
+                    self.reply(out)
+                    out = []
+                    asyncio.get_running_loop().call_later(self.delay, self.reply, [b"250 2.0.0 taken\r\n"])
+                else:
+                    out.append(b"250 2.0.0 taken\r\n")
+                continue
+            line, found, rest = self.buffer.partition(b"\r\n")
+            if not found:
+                break
+            self.buffer = rest
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                self.content = True
+                out.append(b"354 go on\r\n")
+            elif verb == b"EHLO":
+                out.append(EHLO)
+            elif verb == b"QUIT":
+                out.append(b"221 2.0.0 bye\r\n")
+                self.reply(out)
+                self.transport.close()
+                return
+            else:
+                if verb == b"RCPT":
+                    self.recipient = line[line.index(b"<") + 1 : line.index(b">")]
+                out.append(b"250 2.0.0 ok\r\n")
+        self.reply(out)
+
+    def reply(self, out: list[bytes]) -> None:
+        if out and not self.transport.is_closing():
+            self.transport.write(b"".join(out))
+
+
+async def serve(log: Path | None, delay: float) -> None:
+    """Serve until SIGTERM."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    server = await loop.create_server(lambda: Session(file, delay), "127.0.0.1", 0, backlog=512)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await stop.wait()
+
+
+class Sink:
+    """The sink as a context manager: ``port`` and, with a log, ``taken()``."""
+
+    def __init__(self, log: Path | None = None, *, delay: float = 0.0) -> None:
+        self.log = log
+        self.delay = delay
+
+    def __enter__(self):
+        argv = [sys.executable, __file__, "--delay", str(self.delay), *(["--log", str(self.log)] if self.log else [])]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+    def taken(self) -> list[tuple[str, str]]:
+        """Return (recipient, Message-ID) of every letter taken so far."""
+        if not self.log.exists():
+            return []
+        return [tuple(line.split("\t")) for line in self.log.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--delay", type=float, default=0.0)
+    given = parser.parse_args()
+    uvloop.run(serve(given.log, given.delay))
