@@ -351,6 +351,9 @@ CREATE TABLE messages (                           -- transactional letters and c
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE INDEX messages_email ON messages (email_key);            -- erasure finds a person's letters
+CREATE INDEX messages_subscriber ON messages (subscriber_id) WHERE subscriber_id IS NOT NULL;
+
 CREATE TABLE message_attachments (
     message_id bigint NOT NULL REFERENCES messages ON DELETE CASCADE,
     seq integer NOT NULL,

@@ -145,7 +145,7 @@ DELETE FROM job_uploads USING jobs WHERE jobs.id = job_id AND jobs.id = $1 AND s
 
 
 async def cancel(db: Connection, job_id: int) -> Job:
-    """Ask for the end of a job: a waiting one ends at once, a running one within a second or two, with nothing half-done kept.
+    """Ask for the end of a job: a waiting one ends at once, a running one within a second or two.
 
     Raises:
         NotFound: there is none of this id.
@@ -163,7 +163,7 @@ async def cancel(db: Connection, job_id: int) -> Job:
 LEASE = """
 UPDATE jobs
    SET status = 'running', fence = fence + 1, attempts = attempts + 1, lease_until = now() + make_interval(secs => $1),
-       started_at = coalesce(started_at, now()), done = 0
+       started_at = coalesce(started_at, now())
  WHERE id = (
     SELECT id FROM jobs
      WHERE (status = 'queued' OR (status = 'running' AND lease_until < now())) AND ($2::bigint IS NULL OR id = $2)
@@ -203,6 +203,22 @@ async def renew(
     return not asked
 
 
+KEEP_PLACE = """
+UPDATE jobs SET payload = $3, done = $4 WHERE id = $1 AND fence = $2 AND status = 'running' AND NOT cancel_requested
+"""
+
+
+async def keep_place(db: Connection, held: Lease, payload: Mapping[str, Any], *, done: int) -> None:
+    """Write down, in the transaction of a batch, where the next one starts.
+
+    Raises:
+        LeaseLost: the job is no longer ours or shall be cancelled; the transaction must not commit.
+
+    """
+    if await db.execute(KEEP_PLACE, held.id, held.fence, dict(payload), done) == "UPDATE 0":
+        raise LeaseLost
+
+
 FINISH = """
 UPDATE jobs SET status = 'done', result = $3, done = $4, total = $4, payload = '{}', finished_at = now(), lease_until = NULL
  WHERE id = $1 AND fence = $2 AND status = 'running' AND NOT cancel_requested
@@ -222,32 +238,40 @@ async def finish(db: Connection, held: Lease, result: Any, *, done: int) -> None
 
 
 END = """
-UPDATE jobs SET status = $3, error = $4, payload = '{}', finished_at = now(), lease_until = NULL
+UPDATE jobs SET status = 'failed', error = $3, payload = '{}', finished_at = now(), lease_until = NULL
  WHERE id = $1 AND fence = $2 AND status = 'running'
 """
 
 
 async def fail(db: Connection, held: Lease, error: str) -> None:
     """End a job that cannot be done, with a sentence for its asker."""
-    await db.execute(END, held.id, held.fence, "failed", error)
+    await db.execute(END, held.id, held.fence, error)
     await db.execute(DISCARD, held.id)
 
 
-async def cancelled(db: Connection, held: Lease) -> None:
-    """End a job whose cancellation was asked for."""
-    await db.execute(END, held.id, held.fence, "cancelled", None)
+CANCELLED = """
+UPDATE jobs SET status = 'cancelled', payload = '{}', finished_at = now(), lease_until = NULL
+ WHERE id = $1 AND fence = $2 AND status = 'running' AND cancel_requested
+"""
+
+
+async def end_cancelled(db: Connection, held: Lease) -> bool:
+    """End a job of ours whose cancellation was asked for; False: none was."""
+    if await db.execute(CANCELLED, held.id, held.fence) == "UPDATE 0":
+        return False
     await db.execute(DISCARD, held.id)
+    return True
 
 
 RELEASE = """
-UPDATE jobs SET status = 'queued', lease_until = CASE WHEN $3::float8 > 0 THEN now() + make_interval(secs => $3) END
+UPDATE jobs SET status = 'queued', attempts = attempts - $4, lease_until = CASE WHEN $3::float8 > 0 THEN now() + make_interval(secs => $3) END
  WHERE id = $1 AND fence = $2 AND status = 'running'
 """
 
 
-async def release(db: Connection, held: Lease, *, after: float = 0) -> None:
-    """Put a job back, to be taken again after that many seconds."""
-    await db.execute(RELEASE, held.id, held.fence, float(after))
+async def release(db: Connection, held: Lease, *, after: float = 0, polite: bool = False) -> None:
+    """Put a job back, to be taken again after that many seconds; a polite return (a restart) is no failed attempt."""
+    await db.execute(RELEASE, held.id, held.fence, float(after), int(polite))
 
 
 FORGET = """

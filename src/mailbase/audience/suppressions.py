@@ -16,6 +16,8 @@ from mailbase.vault import keyed_hash
 
 Kind = Literal["email", "domain", "erased"]
 Reason = Literal["hard_bounce", "soft_bounces", "complaint", "manual", "erased"]
+GivenReason = Literal["hard_bounce", "soft_bounces", "complaint", "manual"]
+"""What an owner may give; erasing is another act."""
 
 
 class Suppression(msgspec.Struct):

@@ -18,20 +18,14 @@ Kind = Literal[
 class Event(msgspec.Struct):
     """One line of the timeline."""
 
+    id: int
+    """Orders the lines of both tables: microseconds since 1970, then the table, then the row."""
     kind: str
     at: datetime
     campaign_id: int | None
     delivery_id: int | None
     form_id: int | None
     data: dict[str, Any]
-
-
-class Place(msgspec.Struct, array_like=True, frozen=True):
-    """Where a page of the timeline ended: a moment, which table, and the row in it."""
-
-    at: datetime
-    table: int
-    id: int
 
 
 NOTE = """
@@ -54,28 +48,32 @@ async def note(
 
 
 PAGE = """
-SELECT kind, at, campaign_id, delivery_id, form_id, data, from_table, id FROM (
-    (SELECT kind, at, campaign_id, delivery_id, form_id, data, 1 AS from_table, id
-       FROM subscriber_events
-      WHERE subscriber_id = $1 AND ($2::timestamptz IS NULL OR (at, 1, id) < ($2, $3::integer, $4::bigint))
-      ORDER BY at DESC, id DESC LIMIT $5)
+SELECT * FROM (
+    SELECT (extract(epoch FROM at) * 1000000)::bigint << 11 | 1024 | id & 1023 AS id, kind, at, campaign_id, delivery_id, form_id, data
+      FROM subscriber_events WHERE subscriber_id = $1
     UNION ALL
-    (SELECT CASE kind WHEN 'open' THEN 'opened' ELSE 'clicked' END, at, campaign_id, delivery_id, NULL,
-            jsonb_strip_nulls(jsonb_build_object('link', link, 'verdict', verdict, 'reason', reason)), 0, id
-       FROM signals
-      WHERE subscriber_id = $1 AND ($2::timestamptz IS NULL OR (at, 0, id) < ($2, $3::integer, $4::bigint))
-      ORDER BY at DESC, id DESC LIMIT $5)
+    SELECT (extract(epoch FROM at) * 1000000)::bigint << 11 | id & 1023, CASE kind WHEN 'open' THEN 'opened' ELSE 'clicked' END, at, campaign_id, delivery_id,
+           NULL, jsonb_strip_nulls(jsonb_build_object('link', link, 'verdict', verdict, 'reason', reason))
+      FROM signals WHERE subscriber_id = $1
 ) AS merged
-ORDER BY at DESC, from_table DESC, id DESC LIMIT $5
+WHERE $2::bigint IS NULL OR id < $2
+ORDER BY id DESC LIMIT $3
 """
 
 
 async def page(
-    db: Connection, subscriber_id: int, *, limit: int, after: Place | None = None
-) -> tuple[list[Event], Place | None]:
-    """Return one page, newest first, and where the next one starts (None: that was all)."""
-    start = (after.at, after.table, after.id) if after else (None, 0, 0)
-    rows = await db.fetch(PAGE, subscriber_id, *start, limit + 1)
-    more = rows[limit - 1] if len(rows) > limit else None
-    events = [Event(*list(row.values())[:6]) for row in rows[:limit]]
-    return events, Place(more["at"], more["from_table"], more["id"]) if more else None
+    db: Connection, subscriber_id: int, *, limit: int | None = None, before: int | None = None
+) -> list[Event]:
+    """Return lines of a person's timeline, newest first; without a limit, all of them."""
+    return [Event(**row) for row in await db.fetch(PAGE, subscriber_id, before, limit)]
+
+
+COUNT = """
+SELECT (SELECT count(*) FROM subscriber_events WHERE subscriber_id = $1) + (SELECT count(*) FROM signals WHERE subscriber_id = $1)
+"""
+
+
+async def count(db: Connection, subscriber_id: int) -> int:
+    """Return how many lines one person's timeline has."""
+    total: int = await db.fetchval(COUNT, subscriber_id)
+    return total

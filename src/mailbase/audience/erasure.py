@@ -1,0 +1,65 @@
+"""Erasure: everything personal goes, in one transaction; a keyed hash stays, so that nobody writes to the person again.
+
+What is counted stays counted: deliveries, opens and clicks keep their rows without a person. Letters of a campaign that still wait
+find nobody to be written to and are skipped. Letters the outbox wrote to files are the operator's to delete.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mailbase.audience import suppressions
+from mailbase.db import Connection
+from mailbase.errors import NotFound
+
+LOCK = """
+SELECT email, email_key FROM subscribers WHERE id = $1 FOR UPDATE
+"""
+
+BY_PERSON: Final = (
+    "UPDATE deliveries SET subscriber_id = NULL, last_reply = NULL WHERE subscriber_id = ANY ($1::bigint[])",
+    "UPDATE signals SET subscriber_id = NULL, ip = NULL, user_agent = NULL WHERE subscriber_id = ANY ($1::bigint[])",
+    "UPDATE bounces SET subscriber_id = NULL, email = NULL, reply = NULL WHERE subscriber_id = ANY ($1::bigint[])",
+    "DELETE FROM submissions WHERE subscriber_id = ANY ($1::bigint[])",
+    "DELETE FROM messages WHERE subscriber_id = ANY ($1::bigint[])",
+    "DELETE FROM subscribers WHERE id = ANY ($1::bigint[])",
+)
+BY_ADDRESS: Final = (
+    "DELETE FROM messages WHERE email_key = ANY ($1::text[])",
+    "DELETE FROM suppressions WHERE kind = 'email' AND value = ANY ($1::text[])",
+    "UPDATE job_rejects SET email = NULL WHERE lower(email) = ANY ($1::text[])",
+    "UPDATE bounces SET email = NULL, reply = NULL WHERE lower(email) = ANY ($1::text[])",
+)
+
+ANSWERS = """
+DELETE FROM idempotency WHERE EXISTS (SELECT FROM unnest($1::text[]) AS address WHERE position(convert_to(address, 'UTF8') IN body) > 0)
+"""
+
+REMEMBER = """
+INSERT INTO suppressions (kind, value, reason) SELECT 'erased', value, 'erased' FROM unnest($1::text[]) AS value ON CONFLICT (value) DO NOTHING
+"""
+
+
+async def erase(db: Connection, subscriber_id: int, erasure_key: bytes) -> None:
+    """Erase one person.
+
+    Raises:
+        NotFound: there is none of this id.
+
+    """
+    row = await db.fetchrow(LOCK, subscriber_id)
+    if row is None:
+        raise NotFound("There is no such subscriber.")
+    await erase_many(db, [subscriber_id], [(row["email"], row["email_key"])], erasure_key)
+
+
+async def erase_many(
+    db: Connection, subscriber_ids: Sequence[int], addresses: Sequence[tuple[str, str]], erasure_key: bytes
+) -> None:
+    """Erase people whose rows this transaction has locked; ``addresses`` are their (address, key)."""
+    keys = [key for _, key in addresses]
+    await db.execute(REMEMBER, [suppressions.erased_value(key, erasure_key) for key in keys])
+    for statement in BY_PERSON:
+        await db.execute(statement, list(subscriber_ids))
+    for statement in BY_ADDRESS:
+        await db.execute(statement, keys)
+    await db.execute(ANSWERS, sorted({spelling for pair in addresses for spelling in pair}))

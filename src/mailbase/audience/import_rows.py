@@ -1,0 +1,195 @@
+"""One line of an import: which cell is what, and whether it may come in. Pure; runs in a thread of its own."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from mailbase.audience import addresses, limits
+from mailbase.audience.csv_files import SURROGATE, Record
+from mailbase.audience.suppressions import erased_value
+from mailbase.errors import Invalid
+
+EMAIL_HEADERS: Final = frozenset({"email", "e-mail", "email address", "e-mail address", "mail", "email_address"})
+KNOWN: Final = ("locale", "timezone", "tags", "interests")
+SPLIT: Final = re.compile(r"[,;|]")
+STAGED: Final = (
+    "line",
+    "email",
+    "email_key",
+    "domain",
+    "erased",
+    "attributes",
+    "tags",
+    "interests",
+    "locale",
+    "timezone",
+)
+SMALL: Final = 2000  # cells shorter than this together are under 16 kB of JSON in any case
+
+Staged = tuple[int, str, str, str, str | None, dict[str, str], list[str], list[int], str | None, str | None]
+Rejected = tuple[int, str | None, str]
+"""Line, the address as it stood there, and the reason."""
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """Where in a line what stands; -1: nowhere."""
+
+    email: int
+    locale: int
+    timezone: int
+    tags: int
+    interests: int
+    attributes: tuple[tuple[int, str], ...]
+    width: int
+
+
+def columns(header: Sequence[str], mapping: Mapping[str, str | None]) -> Columns:
+    """Return what each column is: by the mapping first, then by its name; every other one is the attribute of its name.
+
+    Raises:
+        Invalid: no column of addresses, two for the same thing, a name no attribute can have, a mapping for no column.
+
+    """
+    names = [name.strip() for name in header]
+    if any(SURROGATE.search(name) for name in names):
+        raise Invalid("The file is not UTF-8.", code="invalid_file")
+    missing = [name for name in mapping if name not in names]
+    if missing:
+        raise Invalid(
+            f"The mapping names a column the file does not have: {missing[0]!r}. It has: {', '.join(names)[:500]}",
+            code="invalid_mapping",
+        )
+    found: dict[str, int] = {}
+    attributes: dict[str, int] = {}
+    for place, name in enumerate(names):
+        target = mapping[name] if name in mapping else _target(name)
+        if not target:
+            continue
+        if target == "email" or target in KNOWN:
+            into, key = found, target
+        else:
+            into, key = attributes, target.removeprefix("attributes.")
+            if limits.check_attributes({key: ""}):
+                raise Invalid(
+                    f"Column {name!r} cannot become an attribute called {key[:80]!r}; give it another name in `mapping`.",
+                    code="invalid_mapping",
+                )
+        if key in into:
+            raise Invalid(f"Two columns are {key!r}.", code="invalid_mapping")
+        into[key] = place
+    if "email" not in found:
+        raise Invalid(
+            "No column holds e-mail addresses: call one `email`, or say which in `mapping`.", code="no_email_column"
+        )
+    if len(attributes) > limits.ATTRIBUTES:
+        raise Invalid(
+            f"At most {limits.ATTRIBUTES} columns can be attributes; leave others out with null in `mapping`.",
+            code="invalid_mapping",
+        )
+    return Columns(
+        email=found["email"],
+        locale=found.get("locale", -1),
+        timezone=found.get("timezone", -1),
+        tags=found.get("tags", -1),
+        interests=found.get("interests", -1),
+        attributes=tuple((place, name) for name, place in attributes.items()),
+        width=len(names),
+    )
+
+
+def _target(name: str) -> str | None:
+    lower = name.lower()
+    if lower in EMAIL_HEADERS:
+        return "email"
+    if lower in KNOWN:
+        return lower
+    return re.sub(r"\W+", "_", name).strip("_") or None
+
+
+class Judge:
+    """Decides line by line; knows the interests, and hashes addresses only where somebody was erased."""
+
+    def __init__(self, found: Columns, interests: Mapping[str, int], erasure_key: bytes | None) -> None:
+        self._columns = found
+        self._interests = interests
+        self._erasure_key = erasure_key
+
+    def sort(self, records: Iterable[Record]) -> tuple[list[Staged], list[Rejected]]:
+        """Return the lines that may come in, as they are staged, and those that may not."""
+        staged: list[Staged] = []
+        rejected: list[Rejected] = []
+        for record in records:
+            line = self._one(record)
+            if len(line) == 3:
+                rejected.append(line)
+            else:
+                staged.append(line)
+        return staged, rejected
+
+    def _one(self, record: Record) -> Staged | Rejected:
+        line, cells, wrong = record
+        place = self._columns
+        if wrong is None and len(cells) < place.width:
+            cells += [""] * (place.width - len(cells))
+        text = cells[place.email].strip() if len(cells) > place.email else ""
+        if wrong is not None:
+            return line, _printable(text), wrong
+        if len(cells) > place.width and any(cells[place.width :]):
+            return line, _printable(text), "more cells than the header has columns"
+        if not text:
+            return line, None, "no address"
+        address = addresses.read(text)
+        if isinstance(address, str):
+            return line, _printable(text), f"not an e-mail address: {address}"
+        attributes = {name: cell for index, name in place.attributes if (cell := cells[index].strip())}
+        locale = cells[place.locale].strip() if place.locale >= 0 else ""
+        timezone = cells[place.timezone].strip() if place.timezone >= 0 else ""
+        tags = _split(cells[place.tags]) if place.tags >= 0 else []
+        slugs = _split(cells[place.interests]) if place.interests >= 0 else []
+        reason = self._wrong(attributes, locale, timezone, tags, slugs)
+        if reason is not None:
+            return line, address.email, reason
+        erased = None if self._erasure_key is None else erased_value(address.key, self._erasure_key)
+        known = [self._interests[slug] for slug in slugs]
+        return (
+            line,
+            address.email,
+            address.key,
+            address.domain,
+            erased,
+            attributes,
+            tags,
+            known,
+            locale or None,
+            timezone or None,
+        )
+
+    def _wrong(
+        self, attributes: dict[str, Any], locale: str, timezone: str, tags: list[str], slugs: list[str]
+    ) -> str | None:
+        values = "".join(attributes.values())
+        if "\0" in values or len(values) > SMALL:
+            errors = limits.check_attributes(attributes)
+            if errors:
+                return f"{errors[0].field}: {errors[0].message}"
+        if locale and not limits.is_locale(locale):
+            return f"not a locale: {locale[:40]}"
+        if timezone and not limits.is_timezone(timezone):
+            return f"not a time zone: {timezone[:60]}"
+        if tags and (wrong := limits.check_tags(tags)):
+            return f"tags: {wrong[0].message}"
+        for slug in slugs:
+            if slug not in self._interests:
+                return f"no such interest: {slug[:80]}"
+        return None
+
+
+def _split(cell: str) -> list[str]:
+    return list(dict.fromkeys(part for text in SPLIT.split(cell) if (part := text.strip())))
+
+
+def _printable(text: str) -> str | None:
+    """Return what may be stored of a cell that was refused."""
+    return text[:320].encode("utf-8", "replace").decode().replace("\0", "?") or None

@@ -1,0 +1,245 @@
+"""Imports: a CSV file becomes subscribers, all of it or nothing.
+
+The file waits in slices in ``job_uploads``, so any worker can read it. It is checked line by line, copied into a temporary table
+and merged by one statement; the merge, the ledger, the rejected lines and the job's result commit together, under the job's fence.
+A worker killed on the way leaves nothing behind, and the next one starts over.
+
+Of lines with the same address the first one counts. Skipped are: those others, people who left, bounced or complained, suppressed
+and erased addresses, and, with ``on_conflict: "skip"``, people who are there already.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mailbase import queue
+from mailbase.audience import consents, import_rows
+from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.csv_files import Record, Records
+from mailbase.audience.import_rows import STAGED, Judge
+from mailbase.db import Connection, Pool
+from mailbase.errors import Invalid, NotFound
+from mailbase.queue import Job, Lease
+
+KIND: Final = "import"
+SLICE: Final = 1 << 20
+PATIENCE: Final = 6 * 3600.0  # one statement may merge millions of lines
+
+OnConflict = Literal["error", "merge", "replace", "skip"]
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What shall be done with the file; the job's payload."""
+
+    on_conflict: OnConflict = "error"
+    mapping: dict[str, str | None] = {}
+    tags: list[str] = []
+    interests: list[int] = []
+    consent: ConsentGiven
+
+
+class Result(msgspec.Struct):
+    """How many lines became what; the four add up to the lines of the file that were not empty."""
+
+    created: int
+    updated: int
+    skipped: int
+    rejected: int
+
+
+class Progress(msgspec.Struct):
+    """How far a job is; its runner writes it down."""
+
+    done: int = 0
+    total: int | None = None
+
+
+SAVE = """
+INSERT INTO job_uploads (job_id, seq, data) VALUES ($1, $2, $3)
+"""
+
+
+async def save_slice(db: Connection, job_id: int, seq: int, data: bytes) -> None:
+    """Store a part of the file."""
+    await db.execute(SAVE, job_id, seq, data)
+
+
+SLICE_OF = """
+SELECT data FROM job_uploads WHERE job_id = $1 AND seq = $2
+"""
+
+
+async def _slices(db: Connection, job_id: int) -> AsyncGenerator[bytes]:
+    seq = 0
+    while (data := await db.fetchval(SLICE_OF, job_id, seq)) is not None:
+        yield data
+        seq += 1
+
+
+INTERESTS = """
+SELECT slug, id FROM interests
+"""
+
+ANYBODY_ERASED = """
+SELECT EXISTS (SELECT FROM suppressions WHERE kind = 'erased')
+"""
+
+STAGING = """
+CREATE TEMPORARY TABLE staging (
+    line bigint, email text, email_key text, domain text, erased text, attributes jsonb, tags text[], interests bigint[], locale text, timezone text
+) ON COMMIT DROP
+"""
+
+# Two imports that touch the same people in another order would deadlock; they take turns.
+TURN = """
+SELECT pg_advisory_xact_lock(hashtextextended('mailbase audience', 0))
+"""
+
+MERGE = """
+WITH judged AS MATERIALIZED (
+    SELECT staged.*, subscribers.id AS subscriber_id,
+           CASE WHEN nth > 1 THEN 'duplicate'
+                WHEN subscribers.status IN ('unsubscribed', 'bounced', 'complained') THEN 'left'
+                WHEN coalesce(by_email.id, by_domain.id, by_hash.id) IS NOT NULL THEN 'suppressed'
+                WHEN subscribers.id IS NULL THEN 'create'
+                WHEN $2 IN ('merge', 'replace') THEN 'update'
+                WHEN $2 = 'skip' THEN 'exists'
+                ELSE 'conflict' END AS verdict
+      FROM (SELECT *, row_number() OVER (PARTITION BY email_key ORDER BY line) AS nth FROM staging) AS staged
+      LEFT JOIN subscribers ON subscribers.email_key = staged.email_key
+      LEFT JOIN suppressions AS by_email ON by_email.value = staged.email_key
+      LEFT JOIN suppressions AS by_domain ON by_domain.value = staged.domain
+      LEFT JOIN suppressions AS by_hash ON by_hash.value = staged.erased
+), created AS (
+    INSERT INTO subscribers (email, email_key, domain, status, attributes, tags, interests, locale, timezone, source)
+    SELECT email, email_key, domain, 'active', attributes,
+           CASE WHEN tags = '{}' THEN $3 ELSE ARRAY(SELECT DISTINCT tag FROM unnest($3::text[] || tags) AS tag ORDER BY tag) END,
+           CASE WHEN interests = '{}' THEN $4 ELSE ARRAY(SELECT DISTINCT i FROM unnest($4::bigint[] || interests) AS i ORDER BY i) END,
+           locale, timezone, 'import'
+      FROM judged WHERE verdict = 'create' ORDER BY line
+    ON CONFLICT (email_key) DO NOTHING
+    RETURNING id
+), updated AS (
+    UPDATE subscribers
+       SET status = CASE subscribers.status WHEN 'pending' THEN 'active' ELSE subscribers.status END,
+           attributes = CASE $2 WHEN 'merge' THEN subscribers.attributes || judged.attributes ELSE judged.attributes END,
+           tags = ARRAY(SELECT DISTINCT tag FROM unnest(CASE $2 WHEN 'merge' THEN subscribers.tags END || $3::text[] || judged.tags) AS tag ORDER BY tag),
+           interests = ARRAY(SELECT DISTINCT i FROM unnest(CASE $2 WHEN 'merge' THEN subscribers.interests END || $4::bigint[] || judged.interests) AS i ORDER BY i),
+           locale = CASE $2 WHEN 'merge' THEN coalesce(judged.locale, subscribers.locale) ELSE judged.locale END,
+           timezone = CASE $2 WHEN 'merge' THEN coalesce(judged.timezone, subscribers.timezone) ELSE judged.timezone END,
+           updated_at = now()
+      FROM judged
+     WHERE verdict = 'update' AND subscribers.id = judged.subscriber_id
+       AND subscribers.status NOT IN ('unsubscribed', 'bounced', 'complained')
+    RETURNING subscribers.id
+), written AS (
+    SELECT id, 'created' AS how FROM created UNION ALL SELECT id, 'updated' FROM updated
+), ledger AS (
+    INSERT INTO consents (subscriber_id, purpose, text, text_hash, policy_url, source, page, ip, user_agent, at)
+    SELECT id, $5, $6, $7, $8, coalesce($9, 'import'), $10, $11::text::inet, $12, coalesce($13, now()) FROM written
+), noted AS (
+    INSERT INTO subscriber_events (subscriber_id, kind, data)
+    SELECT id, 'imported', jsonb_build_object('import_id', $1::bigint, 'how', how) FROM written
+), rejected AS (
+    INSERT INTO job_rejects (job_id, line, email, reason)
+    SELECT $1, line, email, 'already a subscriber' FROM judged WHERE verdict = 'conflict'
+)
+SELECT (SELECT count(*) FROM created) AS created, (SELECT count(*) FROM updated) AS updated,
+       count(*) FILTER (WHERE verdict = 'conflict') AS conflicts, count(*) AS staged
+  FROM judged
+"""
+
+
+async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -> None:
+    """Do the import and write its result.
+
+    Raises:
+        Invalid: the file cannot be an import; the sentence is the job's error.
+        LeaseLost: somebody else does it now, or it shall be cancelled.
+
+    """
+    plan = msgspec.convert(held.payload, Plan)
+    async with pool.acquire() as db, db.transaction():
+        await db.execute(STAGING)
+        rejected = await _stage(db, held, plan, progress, erasure_key)
+        await db.execute(TURN, timeout=PATIENCE)
+        await db.execute("ANALYZE staging")
+        merged = await _merge(db, held.id, plan)
+        refused = rejected + merged["conflicts"]
+        result = Result(
+            merged["created"],
+            merged["updated"],
+            merged["staged"] - merged["created"] - merged["updated"] - merged["conflicts"],
+            refused,
+        )
+        await queue.finish(db, held, result, done=merged["staged"] + rejected)
+
+
+async def _stage(db: Connection, held: Lease, plan: Plan, progress: Progress, erasure_key: bytes) -> int:
+    """Check every line; copy the good ones to the staging table, the others to the rejected. Return how many these are."""
+    interests = {row["slug"]: row["id"] for row in await db.fetch(INTERESTS)}
+    key = erasure_key if await db.fetchval(ANYBODY_ERASED) else None
+    records = Records()
+    judge: Judge | None = None
+    refused = 0
+    async for data, final in _with_end(_slices(db, held.id)):
+        found: list[Record] = await asyncio.to_thread(records.feed, data, final=final)
+        if judge is None and found:
+            judge = Judge(import_rows.columns(found[0][1], plan.mapping), interests, key)
+            del found[0]
+        if judge is None:
+            continue
+        for start in range(0, len(found), 5000):
+            staged, rejected = await asyncio.to_thread(judge.sort, found[start : start + 5000])
+            await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
+            if rejected:
+                lines = [(held.id, *reject) for reject in rejected]
+                await db.copy_records_to_table(
+                    "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
+                )
+            refused += len(rejected)
+            progress.done += len(staged) + len(rejected)
+    if judge is None:
+        raise Invalid("The file is empty.", code="empty_file")
+    progress.total = progress.done
+    return refused
+
+
+async def _with_end(slices: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
+    async for data in slices:
+        yield data, False
+    yield b"", True
+
+
+async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:
+    consent = plan.consent
+    words = consents.version(consent.text, consent.policy_url)
+    return await db.fetchrow(
+        MERGE, job_id, plan.on_conflict, sorted(set(plan.tags)), sorted(set(plan.interests)), consent.purpose, consent.text, words, consent.policy_url, consent.source,
+        consent.page, consent.ip, consent.user_agent, consent.at, timeout=PATIENCE,
+    )  # fmt: skip
+
+
+async def get(db: Connection, import_id: int) -> Job:
+    """Return the job of an import.
+
+    Raises:
+        NotFound: there is none of this id.
+
+    """
+    job = await queue.get(db, import_id)
+    if job.kind != KIND:
+        raise NotFound("There is no such import.")
+    return job
+
+
+REJECTS = """
+SELECT line, email, reason FROM job_rejects WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3
+"""
+
+
+async def rejects(db: Connection, import_id: int, *, after: int, limit: int) -> Sequence[tuple[int, str | None, str]]:
+    """Return rejected lines in the file's order."""
+    return [(row["line"], row["email"], row["reason"]) for row in await db.fetch(REJECTS, import_id, after, limit)]
