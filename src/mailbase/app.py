@@ -84,7 +84,6 @@ KEYED: Final[tuple[ModuleType, ...]] = (
 PUBLIC: Final[tuple[ModuleType, ...]] = (
     health,
     docs,
-    track,
     view,
 )
 """The doors anybody may knock at."""
@@ -175,7 +174,10 @@ class Mailbase(Litestar):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, leave)
+            if hot := track.DOORS.get(scope["path"][:3]):
+                await hot(self.state, scope, leave)
+            else:
+                await super().__call__(scope, receive, leave)
         except Exception as error:
             if status:
                 logger.exception("request %s broke off", request_id(scope))

@@ -1,30 +1,30 @@
 """Tracking: the pixel and the redirect of every link. Both answer once the hit is committed, and change nothing else.
 
-These are plain ASGI handlers: they run for every letter that is looked at, and need neither injection nor a transaction
-of their own. HEAD is answered like GET and counted as a machine's.
+They run for every letter that is looked at, so the application calls them before routing and injection, by the first
+letters of the path. HEAD is answered like GET and counted as a machine's.
 """
 
+import re
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from litestar import asgi
 from litestar.datastructures import State
 from litestar.exceptions import MethodNotAllowedException
-from litestar.types import HTTPScope, Receive
 
 from mailbase.db import Pool
 from mailbase.errors import NotFound
-from mailbase.http import asked_head, client_ip
+from mailbase.http import Scope, asked_head, client_ip
 from mailbase.signals import readers, verdicts
 from mailbase.signals.hits import Hit, Place
 from mailbase.signals.record import Recorder
 
-GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+Send = Callable[[Any], Awaitable[None]]
+
+GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """One transparent point, 43 bytes."""
-LARGEST_LINK: Final = 2**31 - 1
 USER_AGENT: Final = 512
-HTTPSend = Callable[[dict[str, Any]], Awaitable[None]]
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _PURPOSES: Final = frozenset({b"purpose", b"sec-purpose", b"x-purpose", b"x-moz"})
 _COMMON: Final = [
     (b"cache-control", b"no-store, private"),
@@ -40,22 +40,20 @@ _PIXEL: Final = [
 ]
 
 
-@asgi("/o/{token:str}", copy_scope=False)
-async def pixel(scope: HTTPScope, receive: Receive, send: HTTPSend) -> None:  # noqa: ARG001 — ASGI's shape
+async def pixel(state: State, scope: Scope, send: Send) -> None:
     """Count an open and answer one transparent point."""
-    await _record(scope, 0)
+    await _record(state, scope, 0, scope["path"][len("/o/") :])
     await send({"type": "http.response.start", "status": 200, "headers": _PIXEL})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else GIF, "more_body": False})
+    await send({"type": "http.response.body", "body": GIF, "more_body": False})
 
 
-@asgi("/l/{n:int}/{token:str}", copy_scope=False)
-async def link(scope: HTTPScope, receive: Receive, send: HTTPSend) -> None:  # noqa: ARG001 — ASGI's shape
+async def link(state: State, scope: Scope, send: Send) -> None:
     """Count a click and send the reader on, to the stored URL and nowhere else."""
-    n = int(scope["path_params"]["n"])
-    if not 0 < n <= LARGEST_LINK:
+    number, _, token = scope["path"][len("/l/") :].partition("/")
+    if not _NUMBER.fullmatch(number):
         raise NotFound
-    place = await _record(scope, n)
-    url = await _destination(_state(scope).pool, place) if place else None
+    place = await _record(state, scope, int(number), token)
+    url = await _destination(state.pool, place) if place else None
     if url is None:
         raise NotFound
     headers = [(b"location", url.encode()), (b"content-length", b"0"), *_COMMON]
@@ -63,15 +61,10 @@ async def link(scope: HTTPScope, receive: Receive, send: HTTPSend) -> None:  # n
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _state(scope: HTTPScope) -> State:
-    return scope["litestar_app"].state
-
-
-async def _record(scope: HTTPScope, n: int) -> Place | None:
-    if scope["method"] not in {"GET", "HEAD"}:
+async def _record(state: State, scope: Scope, n: int, token: str) -> Place | None:
+    if scope["method"] != "GET":
         raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
-    state = _state(scope)
-    numbers = state.tokens.read("letter", scope["path_params"]["token"], 1)
+    numbers = state.tokens.read("letter", token, 1)
     if numbers is None:
         raise NotFound
     agent = b""
@@ -85,7 +78,7 @@ async def _record(scope: HTTPScope, n: int) -> Place | None:
     address = client_ip(scope, state.settings.trusted_proxies)
     judgement = verdicts.judge(
         "click" if n else "open",
-        head=scope["method"] == "HEAD" or asked_head(scope),
+        head=asked_head(scope),
         purpose=b" ".join(purposes).decode("latin-1"),
         user_agent=user_agent,
         address=address,
@@ -101,4 +94,5 @@ async def _destination(pool: Pool, place: Place) -> str | None:
         return readers.destination(place, await readers.person(db, place.subscriber_id))
 
 
-ROUTES: Final = [pixel, link]
+DOORS: Final = {"/o/": pixel, "/l/": link}
+"""By the first three letters of the path."""
