@@ -1,0 +1,62 @@
+"""The embed script, its demo page, and the pages' stylesheet: files, served as written."""
+
+import hashlib
+import re
+from functools import cache
+from typing import Final
+
+from litestar import Response, get
+from litestar.params import FromQuery
+
+from mailbase import resources
+from mailbase.http import header
+from mailbase.web.common import AnyRequest, asset
+
+_KEY: Final = re.compile(r"[a-z0-9]{1,64}")
+
+
+@cache
+def _file(name: str) -> tuple[bytes, str]:
+    content = (resources.embed() / name).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+@get("/embed/v1.js", operation_id="get_embed_script", tags=["Public"])
+async def get_script(request: AnyRequest) -> Response[bytes]:
+    """Return the script a page needs beside `<div data-mailbase-form="KEY"></div>`."""
+    content, tag = _file("mailbase.js")
+    headers = {
+        "Cache-Control": "public, max-age=3600",
+        "ETag": tag,
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    if header(request.scope, b"if-none-match") == tag:
+        return Response(b"", status_code=304, headers=headers)
+    return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
+
+
+@get("/embed/demo", operation_id="get_embed_demo", tags=["Public"], include_in_schema=False)
+async def get_demo(form: FromQuery[str] = "") -> Response[bytes]:
+    """Show a form inside a page that is not ours."""
+    key = form if _KEY.fullmatch(form) else "KEY"
+    content = _file("demo.html")[0].replace(b'"KEY"', f'"{key}"'.encode())
+    policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    return Response(
+        content,
+        media_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": policy, "X-Robots-Tag": "noindex, nofollow"},
+    )
+
+
+@get("/assets/pages.css", operation_id="get_stylesheet", tags=["Public"], include_in_schema=False)
+async def get_stylesheet() -> Response[bytes]:
+    """Return the stylesheet of the public pages."""
+    return Response(
+        asset("pages.css"),
+        media_type="text/css; charset=utf-8",
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+    )
+
+
+ROUTES: Final = [get_script, get_demo, get_stylesheet]
