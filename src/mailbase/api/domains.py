@@ -1,0 +1,198 @@
+"""``/v1/domains``: set a sending domain up, see its DNS records, verify them, rotate its key, pace its warm-up."""
+
+from typing import Annotated, Final, Literal
+
+from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET, Meta, UnsetType
+
+from mailbase.api.common import Body, Listing, Page, paged, scope
+from mailbase.config import Settings
+from mailbase.db import Connection, Pool
+from mailbase.errors import Invalid
+from mailbase.sending import domains, warmup
+from mailbase.sending.dns import DnsResolver
+from mailbase.sending.domains import Domain
+from mailbase.sending.warmup import Preset, Warmup
+from mailbase.vault import Vault
+
+TAGS: Final = ["Domains"]
+
+Schedule = Annotated[list[Annotated[int, Meta(ge=1, le=1_000_000_000)]], Meta(min_length=1, max_length=365)]
+
+
+class WarmupIn(Body):
+    """How fast the domain may grow; ``schedule`` (letters a day) belongs to the preset ``custom``."""
+
+    preset: Preset
+    schedule: Schedule | None = None
+
+
+class WarmupChange(Body):
+    """Another preset, or a pause."""
+
+    preset: Preset | UnsetType = UNSET
+    schedule: Schedule | UnsetType | None = UNSET
+    state: Literal["warming", "paused"] | UnsetType = UNSET
+
+
+class DomainIn(Body):
+    """A new sending domain."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253, examples=["news.example.com"])]
+    selector: Annotated[str, Meta(min_length=1, max_length=63)] | None = None
+    dkim_private_key: Annotated[str, Meta(max_length=20_000)] | None = None
+    signing: bool = True
+    warmup: WarmupIn | None = None
+
+
+class DomainChange(Body):
+    """What may change later."""
+
+    signing: bool | UnsetType = UNSET
+
+
+def _check(preset: Preset, schedule: object) -> None:
+    if (preset == "custom") != bool(schedule):
+        raise Invalid.field(
+            "warmup.schedule", "schedule_mismatch", "A schedule belongs to the preset custom, and custom needs one."
+        )
+
+
+@post("/domains", guards=[scope("domains:write")], operation_id="create_domain", tags=TAGS)
+async def create_domain(
+    db: NamedDependency[Connection],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    data: JSONBody[DomainIn],
+) -> Domain:
+    """Set a sending domain up; the answer lists the DNS records to publish."""
+    chosen = data.warmup
+    if chosen is not None:
+        _check(chosen.preset, chosen.schedule)
+    made = await domains.create(
+        db,
+        vault,
+        name=data.name,
+        selector=data.selector,
+        private_key=data.dkim_private_key,
+        signing=data.signing,
+        preset=chosen.preset if chosen else None,
+        schedule=chosen.schedule if chosen else None,
+    )
+    return await domains.get(db, made, settings)
+
+
+@get("/domains", guards=[scope("domains:read")], operation_id="list_domains", tags=TAGS)
+async def list_domains(
+    db: NamedDependency[Connection], settings: NamedDependency[Settings], page: NamedDependency[Page]
+) -> Listing[Domain]:
+    """List the sending domains."""
+    found = await domains.page(db, settings, before=page.before, limit=page.take)
+    return paged(page, found, total=await domains.count(db) if page.include_total else None)
+
+
+@get("/domains/{domain_id:int}", guards=[scope("domains:read")], operation_id="get_domain", tags=TAGS)
+async def get_domain(
+    db: NamedDependency[Connection], settings: NamedDependency[Settings], domain_id: FromPath[int]
+) -> Domain:
+    """Return one sending domain with its records as last seen."""
+    return await domains.get(db, domain_id, settings)
+
+
+@patch("/domains/{domain_id:int}", guards=[scope("domains:write")], operation_id="update_domain", tags=TAGS)
+async def update_domain(
+    db: NamedDependency[Connection],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    domain_id: FromPath[int],
+    data: JSONBody[DomainChange],
+) -> Domain:
+    """Sign here, or leave signing to the relay."""
+    if data.signing is not UNSET:
+        await domains.set_signing(db, vault, domain_id, data.signing)
+    return await domains.get(db, domain_id, settings)
+
+
+@delete("/domains/{domain_id:int}", guards=[scope("domains:write")], operation_id="delete_domain", tags=TAGS)
+async def delete_domain(db: NamedDependency[Connection], domain_id: FromPath[int]) -> None:
+    """Remove a domain no letter belongs to."""
+    await domains.delete(db, domain_id)
+
+
+@post(
+    "/domains/{domain_id:int}/verify",
+    status_code=200,
+    guards=[scope("domains:write")],
+    operation_id="verify_domain",
+    tags=TAGS,
+)
+async def verify_domain(
+    pool: NamedDependency[Pool],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    domain_id: FromPath[int],
+) -> Domain:
+    """Look the records up and verify a really signed letter against the live key."""
+    return await domains.check(pool, vault, DnsResolver(settings.dns_servers), domain_id, settings)
+
+
+@post(
+    "/domains/{domain_id:int}/dkim/rotate",
+    status_code=200,
+    guards=[scope("domains:write")],
+    operation_id="rotate_domain_key",
+    tags=TAGS,
+)
+async def rotate_domain_key(
+    db: NamedDependency[Connection],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    domain_id: FromPath[int],
+) -> Domain:
+    """Make the next key; it signs from the first verification that sees its record."""
+    await domains.rotate(db, vault, domain_id)
+    return await domains.get(db, domain_id, settings)
+
+
+@get("/domains/{domain_id:int}/warmup", guards=[scope("domains:read")], operation_id="get_domain_warmup", tags=TAGS)
+async def get_domain_warmup(
+    db: NamedDependency[Connection], settings: NamedDependency[Settings], domain_id: FromPath[int]
+) -> Warmup:
+    """Return how far the warm-up has come."""
+    return (await domains.get(db, domain_id, settings)).warmup
+
+
+@patch(
+    "/domains/{domain_id:int}/warmup", guards=[scope("domains:write")], operation_id="update_domain_warmup", tags=TAGS
+)
+async def update_domain_warmup(
+    db: NamedDependency[Connection],
+    settings: NamedDependency[Settings],
+    domain_id: FromPath[int],
+    data: JSONBody[WarmupChange],
+) -> Warmup:
+    """Choose another preset, or pause and go on."""
+    held = (await domains.get(db, domain_id, settings)).warmup
+    if data.preset is not UNSET or data.schedule is not UNSET:
+        preset = held.preset if data.preset is UNSET else data.preset
+        schedule = (held.schedule if preset == held.preset else None) if data.schedule is UNSET else data.schedule
+        _check(preset, schedule)
+        await warmup.set_preset(db, domain_id, preset, schedule)
+    if data.state is not UNSET:
+        await warmup.set_state(db, domain_id, data.state, "paused by hand" if data.state == "paused" else None)
+    return await warmup.get(db, domain_id, to_outbox=settings.to_outbox)
+
+
+ROUTES: Final = [
+    create_domain,
+    list_domains,
+    get_domain,
+    update_domain,
+    delete_domain,
+    verify_domain,
+    rotate_domain_key,
+    get_domain_warmup,
+    update_domain_warmup,
+]

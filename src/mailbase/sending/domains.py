@@ -1,0 +1,395 @@
+"""Sending domains: whose name letters go out under, the key that signs them, and whether DNS agrees.
+
+    pending ── every required record is right ──▶ verified ⇄ failing
+    a key:  next ── DNS shows it ──▶ active ── the next one takes over ──▶ retiring ──▶ gone
+
+Verification looks DNS up between two short transactions, never inside one.
+"""
+
+import asyncio
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+import asyncpg
+import idna
+import msgspec
+from msgspec import Struct
+
+from mailbase.config import Settings
+from mailbase.db import Connection, Pool
+from mailbase.errors import Conflict, Invalid, NotFound
+from mailbase.sending import dns_records, keys, verify, warmup
+from mailbase.sending.dkim import Signer
+from mailbase.sending.dns import Resolver
+from mailbase.sending.dns_records import Key, Record
+from mailbase.sending.warmup import Preset, Warmup
+from mailbase.vault import Vault
+
+REQUIRED = frozenset({"dkim", "spf", "dmarc"})
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+DomainStatus = Literal["pending", "verified", "failing"]
+
+
+class Dkim(Struct):
+    """The key that signs now, and the one that waits for DNS."""
+
+    selector: str
+    algorithm: str
+    public_key: str
+    next_selector: str | None = None
+
+
+class Domain(Struct, kw_only=True):
+    """A sending domain with everything an owner needs to see."""
+
+    id: int
+    name: str
+    status: DomainStatus
+    signing: bool
+    dkim: Dkim | None
+    dns: list[Record]
+    warmup: Warmup
+    created_at: datetime
+    verified_at: datetime | None
+    checked_at: datetime | None
+
+
+def normal_name(name: str) -> str:
+    """Return a domain name as A-labels in lower case.
+
+    Raises:
+        Invalid: it is no name that mail can be sent from.
+
+    """
+    text = name.strip().rstrip(".")
+    try:
+        ascii_name = idna.encode(text, uts46=True).decode("ascii").lower()
+    except idna.IDNAError:
+        raise Invalid.field("name", "invalid_domain", f"{name[:100]!r} is not a domain name.") from None
+    labels = ascii_name.split(".")
+    if (
+        len(ascii_name) > 200
+        or len(labels) < 2
+        or not all(_LABEL.fullmatch(label) for label in labels)
+        or labels[-1].isdigit()
+    ):
+        raise Invalid.field("name", "invalid_domain", f"{name[:100]!r} is not a domain name.")
+    return ascii_name
+
+
+def normal_selector(selector: str) -> str:
+    """Return a selector in lower case.
+
+    Raises:
+        Invalid: it cannot stand in a DNS name.
+
+    """
+    text = selector.strip().lower()
+    if len(text) > 63 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
+        raise Invalid.field("selector", "invalid_selector", "A selector is made of letters, digits and hyphens.")
+    return text
+
+
+ADD = """
+INSERT INTO domains (name, signing) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING id
+"""
+
+
+async def create(
+    db: Connection,
+    vault: Vault,
+    *,
+    name: str,
+    selector: str | None = None,
+    private_key: str | None = None,
+    signing: bool = True,
+    preset: Preset | None = None,
+    schedule: list[int] | None = None,
+) -> int:
+    """Add a domain with its key (made here, or brought as PEM) and return its id.
+
+    Raises:
+        Invalid: the name, the selector or the key cannot be used.
+        Conflict: ``domain_exists``.
+
+    """
+    ascii_name = normal_name(name)
+    chosen = normal_selector(selector) if selector is not None else None
+    key = keys.bring(private_key) if private_key is not None else None
+    domain_id: int | None = await db.fetchval(ADD, ascii_name, signing)
+    if domain_id is None:
+        raise Conflict(f"{ascii_name} is set up already.", code="domain_exists")
+    if signing or key is not None:
+        await _add_key(db, vault, domain_id, "active", selector=chosen, key=key)
+    if preset is not None:
+        await warmup.set_preset(db, domain_id, preset, schedule)
+    return domain_id
+
+
+ADD_KEY = """
+INSERT INTO dkim_keys (id, domain_id, selector, state, private_key, public_key) OVERRIDING SYSTEM VALUE
+VALUES ($1, $2, $3, $4, $5, $6)
+"""
+
+NEXT_KEY_ID = """
+SELECT nextval(pg_get_serial_sequence('dkim_keys', 'id')), to_char(now() AT TIME ZONE 'UTC', 'YYYY')
+"""
+
+SELECTORS = """
+SELECT selector FROM dkim_keys WHERE domain_id = $1
+"""
+
+
+async def _add_key(
+    db: Connection,
+    vault: Vault,
+    domain_id: int,
+    state: Literal["active", "next"],
+    *,
+    selector: str | None = None,
+    key: keys.PrivateKey | None = None,
+    used: frozenset[str] = frozenset(),
+) -> None:
+    made: keys.PrivateKey = key if key is not None else await asyncio.to_thread(keys.generate)
+    row = (await db.fetch(NEXT_KEY_ID))[0]
+    taken = used | {one["selector"] for one in await db.fetch(SELECTORS, domain_id)}
+    chosen = selector or next(
+        name for letter in "abcdefghijklmnopqrstuvwxyz" if (name := f"mb{row[1]}{letter}") not in taken
+    )
+    if chosen in taken:
+        raise Invalid.field("selector", "selector_used", f"The selector {chosen} is in use already.")
+    blob = vault.encrypt(keys.to_der(made), f"dkim:{row[0]}")
+    await db.execute(ADD_KEY, row[0], domain_id, chosen, state, blob, keys.public_key(made))
+
+
+GET = """
+SELECT id, name, status, signing, findings, created_at, verified_at, checked_at FROM domains WHERE id = $1
+"""
+
+KEYS = """
+SELECT id, selector, state, public_key FROM dkim_keys WHERE domain_id = $1
+ORDER BY array_position(ARRAY['active', 'next', 'retiring'], state), id DESC
+"""
+
+
+async def get(db: Connection, domain_id: int, settings: Settings) -> Domain:
+    """Return a domain.
+
+    Raises:
+        NotFound: there is none of that id.
+
+    """
+    rows = await db.fetch(GET, domain_id)
+    if not rows:
+        raise NotFound("There is no such domain.")
+    return await _shown(db, rows[0], settings)
+
+
+async def _keys(db: Connection, domain_id: int) -> list[Key]:
+    return [Key(row["id"], row["selector"], row["state"], row["public_key"]) for row in await db.fetch(KEYS, domain_id)]
+
+
+async def _shown(db: Connection, row: Any, settings: Settings) -> Domain:
+    stored = await _keys(db, row["id"])
+    seen = {(one.name, one.type, one.value): one for one in msgspec.convert(row["findings"], list[Record])}
+    records = dns_records.proposed(row["name"], stored, signing=row["signing"], settings=settings)
+    active = next((key for key in stored if key.state == "active"), None)
+    waiting = next((key.selector for key in stored if key.state == "next"), None)
+    return Domain(
+        id=row["id"],
+        name=row["name"],
+        status=row["status"],
+        signing=row["signing"],
+        dkim=Dkim(active.selector, "rsa-sha256", active.public_key, waiting) if active and row["signing"] else None,
+        dns=[seen.get((one.name, one.type, one.value), one) for one in records],
+        warmup=await warmup.get(db, row["id"], to_outbox=settings.to_outbox),
+        created_at=row["created_at"],
+        verified_at=row["verified_at"],
+        checked_at=row["checked_at"],
+    )
+
+
+PAGE = """
+SELECT id, name, status, signing, findings, created_at, verified_at, checked_at FROM domains
+WHERE id < $1 ORDER BY id DESC LIMIT $2
+"""
+
+
+async def page(db: Connection, settings: Settings, *, before: int, limit: int) -> list[Domain]:
+    """Return domains, newest first."""
+    return [await _shown(db, row, settings) for row in await db.fetch(PAGE, before, limit)]
+
+
+COUNT = """
+SELECT count(*) FROM domains
+"""
+
+
+async def count(db: Connection) -> int:
+    """Return how many domains there are."""
+    total: int = await db.fetchval(COUNT)
+    return total
+
+
+LOCK = """
+SELECT signing FROM domains WHERE id = $1 FOR UPDATE
+"""
+
+SET_SIGNING = """
+UPDATE domains SET signing = $2, status = CASE WHEN status = 'verified' THEN 'pending' ELSE status END WHERE id = $1
+"""
+
+
+async def _lock(db: Connection, domain_id: int) -> bool:
+    rows = await db.fetch(LOCK, domain_id)
+    if not rows:
+        raise NotFound("There is no such domain.")
+    signing: bool = rows[0]["signing"]
+    return signing
+
+
+async def set_signing(db: Connection, vault: Vault, domain_id: int, signing: bool) -> None:
+    """Sign here, or leave it to the relay; DNS has to be looked at again after a change.
+
+    Raises:
+        NotFound: there is none of that id.
+
+    """
+    if await _lock(db, domain_id) == signing:
+        return
+    await db.execute(SET_SIGNING, domain_id, signing)
+    if signing and not await _keys(db, domain_id):
+        await _add_key(db, vault, domain_id, "active")
+
+
+DROP_OLD = """
+DELETE FROM dkim_keys WHERE domain_id = $1 AND state = 'retiring' RETURNING selector
+"""
+
+
+async def rotate(db: Connection, vault: Vault, domain_id: int) -> None:
+    """Make the next key. It signs once a verification has seen it in DNS; until then the present one does.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: ``not_signing``, or ``rotation_pending``: a next key waits for DNS already.
+
+    """
+    if not await _lock(db, domain_id):
+        raise Conflict("The relay signs for this domain; there is no key here to rotate.", code="not_signing")
+    if any(key.state == "next" for key in await _keys(db, domain_id)):
+        raise Conflict("The next key is there already; publish its record and verify.", code="rotation_pending")
+    dropped = frozenset(row["selector"] for row in await db.fetch(DROP_OLD, domain_id))
+    await _add_key(db, vault, domain_id, "next", used=dropped)
+
+
+DELETE = """
+DELETE FROM domains WHERE id = $1 RETURNING id
+"""
+
+
+async def delete(db: Connection, domain_id: int) -> None:
+    """Remove a domain and its keys.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: ``domain_in_use``: campaigns or messages went out from it.
+
+    """
+    try:
+        async with db.transaction():
+            found = await db.fetchval(DELETE, domain_id)
+    except asyncpg.ForeignKeyViolationError:
+        raise Conflict("Campaigns or messages belong to this domain.", code="domain_in_use") from None
+    if found is None:
+        raise NotFound("There is no such domain.")
+
+
+PRIVATE = """
+SELECT id, selector, private_key FROM dkim_keys WHERE domain_id = $1
+"""
+
+NOW = """
+SELECT extract(epoch FROM now())::bigint
+"""
+
+SAVE = """
+UPDATE domains SET
+    findings = $2, status = $3, verp = $4, checked_at = now(),
+    verified_at = CASE WHEN $3 = 'verified' THEN now() ELSE verified_at END
+WHERE id = $1
+"""
+
+RETIRE = """
+UPDATE dkim_keys SET state = 'retiring' WHERE domain_id = $1 AND state = 'active'
+"""
+
+ACTIVATE = """
+UPDATE dkim_keys SET state = 'active' WHERE id = $1 AND state = 'next'
+"""
+
+
+async def check(pool: Pool, vault: Vault, resolver: Resolver, domain_id: int, settings: Settings) -> Domain:
+    """Look every record up, sign and verify a letter against the live key, switch to a next key DNS shows; return the domain.
+
+    Raises:
+        NotFound: there is none of that id.
+
+    """
+    async with pool.acquire() as db, db.transaction():
+        before = await get(db, domain_id, settings)
+        stored = {key.selector: key for key in await _keys(db, domain_id)}
+        private = {
+            row["selector"]: vault.decrypt(row["private_key"], f"dkim:{row['id']}")
+            for row in await db.fetch(PRIVATE, domain_id)
+        }
+        now: int = await db.fetchval(NOW)
+    signers = {
+        selector: Signer(before.name, selector, await asyncio.to_thread(keys.from_der, der))
+        for selector, der in private.items()
+    }
+    records = dns_records.proposed(before.name, list(stored.values()), signing=before.signing, settings=settings)
+    term = dns_records.spf_term(settings) if dns_records.spf_is_certain(settings) else None
+    findings = await verify.check(resolver, verify.Asked(before.name, records, signers, term, now))
+    good = {record.name for record in findings if record.status == "ok"}
+    async with pool.acquire() as db, db.transaction():
+        await _lock(db, domain_id)
+        current = await _keys(db, domain_id)
+        for key in current:
+            if (
+                key.state == "next"
+                and dns_records.dkim_name(key.selector, before.name) in good
+                and stored.get(key.selector) == key
+            ):
+                await db.execute(RETIRE, domain_id)
+                await db.execute(ACTIVATE, key.id)
+        active = {
+            dns_records.dkim_name(key.selector, before.name)
+            for key in await _keys(db, domain_id)
+            if key.state == "active"
+        }
+        status = _judge(before, findings, active)
+        await db.execute(SAVE, domain_id, msgspec.to_builtins(findings), status, _bounces(before.name, findings))
+        return await get(db, domain_id, settings)
+
+
+def _judge(before: Domain, findings: list[Record], active: set[str]) -> DomainStatus:
+    bounce = dns_records.bounce_name(before.name)
+    needed = [
+        one
+        for one in findings
+        if one.purpose in REQUIRED and one.name != bounce and (one.purpose != "dkim" or one.name in active)
+    ]
+    if all(one.status == "ok" for one in needed):
+        return "verified"
+    if all(one.status in {"ok", "unknown"} for one in needed):
+        return before.status  # DNS did not answer: nothing was learnt
+    return "failing" if before.verified_at is not None or any(one.status == "wrong" for one in needed) else "pending"
+
+
+def _bounces(name: str, findings: list[Record]) -> bool:
+    """Tell whether returned mail reaches us, and our envelope senders pass SPF."""
+    own = [one for one in findings if one.name == dns_records.bounce_name(name)]
+    return len(own) == 2 and all(one.status == "ok" for one in own)
