@@ -25,10 +25,17 @@ from litestar.exceptions import HTTPException, ValidationException
 from redis.asyncio import Redis
 
 from mailbase import metrics
-from mailbase.api import bounces, docs, health, openapi, stats
+from mailbase.api import bounces, bulk, docs, exports, health, history, openapi, stats
+from mailbase.api import campaigns as api_campaigns
+from mailbase.api import domains as api_domains
+from mailbase.api import forms as api_forms
+from mailbase.api import imports as api_imports
+from mailbase.api import interests as api_interests
 from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
 from mailbase.api import settings as api_settings
+from mailbase.api import subscribers as api_subscribers
+from mailbase.api import suppressions as api_suppressions
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
@@ -68,7 +75,7 @@ from mailbase.queue import Wake
 from mailbase.signals.record import recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
-from mailbase.web import track, view
+from mailbase.web import confirm, embed, outbox, preferences, subscribe, track, unsubscribe, view
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +83,16 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_keys,
     api_settings,
     api_jobs,
+    api_domains,
+    api_interests,
+    api_subscribers,
+    history,
+    exports,
+    bulk,
+    api_imports,
+    api_suppressions,
+    api_forms,
+    api_campaigns,
     bounces,
     stats,
 )
@@ -84,7 +101,14 @@ KEYED: Final[tuple[ModuleType, ...]] = (
 PUBLIC: Final[tuple[ModuleType, ...]] = (
     health,
     docs,
+    subscribe,
+    confirm,
+    preferences,
+    unsubscribe,
+    embed,
     view,
+    outbox,
+    track,
 )
 """The doors anybody may knock at."""
 
@@ -246,7 +270,7 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     )
     if not scope["path"].startswith("/v1/") and preferred(scope) == "html":
         headers |= PAGE_HEADERS
-        return Response(page(problem), status_code=status, headers=headers, media_type="text/html; charset=utf-8")
+        return Response(page(problem), status_code=status, headers=headers, media_type="text/html")
     return Response(msgspec.json.encode(problem), status_code=status, headers=headers, media_type=PROBLEM)
 
 
@@ -334,7 +358,7 @@ def create_app(settings: Settings) -> Mailbase:
     )
     for route in app.routes:
         for handler, model in getattr(route, "route_handler_map", {}).values():
-            handler.opt[QUERY] = frozenset(parameter.field_alias for parameter in model.expected_query_params)
+            handler.opt[QUERY] = {one.field_alias: one.is_sequence for one in model.expected_query_params}
     return app
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 from litestar import Request
-from litestar.datastructures import State
+from litestar.datastructures import FormMultiDict, State
 from litestar.exceptions import HTTPException
 from msgspec import UNSET, UnsetType, ValidationError
 
@@ -26,6 +26,17 @@ class StrictRequest(Request[Bearer, Any, State]):
     """A request of the keyed API: JSON only, and the body becomes exactly what the handler declares."""
 
     _read: Any = UNSET
+
+    async def form(self) -> FormMultiDict:
+        """Return the parts of a multipart body.
+
+        Raises:
+            HTTPException: 415, the body is declared to be something else.
+
+        """
+        if self.content_type[0].lower() != "multipart/form-data":
+            raise HTTPException(status_code=415, detail="The body must be declared as multipart/form-data.")
+        return await super().form()
 
     async def json(self) -> Any:
         """Return the finished Struct.
@@ -55,7 +66,7 @@ def decode(body: bytes, wanted: Any) -> Any:
     """
     try:
         raw = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"The body is not JSON: {_plain(str(error))}.") from None
     except RecursionError:
         raise Malformed("The body is nested too deeply.") from None

@@ -14,7 +14,7 @@ A handler reads like this; what it declares is checked, documented and refused f
 import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -35,8 +35,9 @@ from mailbase.http import SLASH
 LARGEST: Final = 2**63 - 1
 """The largest id PostgreSQL can hold."""
 QUERY: Final = "query"
-"""The key in a handler's ``opt`` under which app.py notes the query parameters it declares."""
+"""The key in a handler's ``opt`` under which app.py notes the query parameters it declares, and which of them are lists."""
 
+PAGING: Final = ("limit", "cursor", "include_total")
 PAGE: Final = "mailbase_page"
 MOST: Final = 200
 
@@ -78,15 +79,21 @@ async def strict(connection: Connection, handler: BaseRouteHandler) -> None:
         NotFound: a path that cannot name anything.
 
     """
-    known = handler.opt.get(QUERY, frozenset())
+    known: Mapping[str, bool] = handler.opt.get(QUERY, {})
     query = connection.query_params
+    given = query.dict()
     unknown = [
         FieldError(name, "unknown_parameter", "There is no such query parameter.")
-        for name in query.dict()
+        for name in given
         if name not in known
     ]
+    unknown += [
+        FieldError(name, f"bad_{name}" if name in PAGING else "repeated_parameter", "This may be given once.")
+        for name, values in given.items()
+        if len(values) > 1 and not known.get(name, True)
+    ]
     if unknown:
-        raise Malformed("The query holds parameters this route does not have.", errors=unknown)
+        raise Malformed("The query holds parameters this route does not have, or one twice.", errors=unknown)
     bad = [
         FieldError(name, "invalid_value", "Text may not contain the NUL character.")
         for name, value in query.multi_items()
@@ -142,11 +149,7 @@ async def provide_page(
 def _read_page(path: str, query: MultiDict[str]) -> Page:
     # Read in the guard: dependencies are resolved side by side, and one that fails would tear the transaction's start away.
     limit, cursor, total = query.get("limit", "50"), query.get("cursor"), query.get("include_total", "false")
-    errors = [
-        FieldError(name, f"bad_{name}", "This may be given once.")
-        for name in ("limit", "cursor", "include_total")
-        if len(query.getall(name, [])) > 1
-    ]
+    errors: list[FieldError] = []
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST:
         errors.append(FieldError("limit", "bad_limit", f"A whole number from 1 to {MOST} is needed."))
     if total not in {"true", "false"}:

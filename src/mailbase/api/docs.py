@@ -30,7 +30,7 @@ POLICY: Final = f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashli
 async def docs(request: Request[Any, Any, Any]) -> Response[str]:
     """Return the API's reference as a page."""
     headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-    return Response(_page(document(request.app)), media_type="text/html; charset=utf-8", headers=headers)
+    return Response(_page(document(request.app)), media_type="text/html", headers=headers)
 
 
 def _page(schema: dict[str, Any]) -> str:

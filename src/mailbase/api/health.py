@@ -54,7 +54,7 @@ async def get_metrics(request: Request[Any, Any, Any], pool: NamedDependency[Poo
                 raise Unauthorized
             if not (await keys.authenticate(db, secret.strip())).may("stats:read"):
                 raise Forbidden
-        return Response(await metrics.exposition(db), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await metrics.exposition(db), media_type="text/plain; version=0.0.4")
 
 
 ROUTES: Final = [healthz, readyz, get_metrics]

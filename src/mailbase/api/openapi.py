@@ -146,6 +146,9 @@ def _scope(handler: Any) -> str | None:
 
 def _describe(path: str, method: str, operation: dict[str, Any], scope: str | None, schemas: Mapping[str, Any]) -> None:
     keyed = path.startswith("/v1/")
+    operation["summary"] = operation.get("operationId", "").replace("_", " ").capitalize()
+    for parameter in operation.get("parameters", []):
+        _present(parameter)
     responses = operation.setdefault("responses", {})
     for status in _statuses(path, method, operation, keyed=keyed):
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -175,6 +178,17 @@ def _describe(path: str, method: str, operation: dict[str, Any], scope: str | No
         media = holder.get("content", {}).get("application/json")
         if media and media.get("schema") and "example" not in media and "examples" not in media:
             media["example"] = example(media["schema"], schemas)
+
+
+def _present(parameter: dict[str, Any]) -> None:
+    """A parameter in a URL is there or not there; it is never null."""
+    schema = parameter.get("schema", {})
+    choices = [one for one in schema.get("oneOf", ()) if one.get("type") != "null"]
+    if len(choices) == 1:
+        parameter["schema"] = {
+            **choices[0],
+            **{key: value for key, value in schema.items() if key not in {"oneOf", "description"}},
+        }
 
 
 def _statuses(path: str, method: str, operation: Mapping[str, Any], *, keyed: bool) -> list[int]:
