@@ -64,7 +64,7 @@ def main() -> None:
         size = len(filler.fill(people[0], tokens[0]).body)
         cost = microseconds(LETTERS, lambda n, filler=filler: filler.fill(people[n % 1000], tokens[n % 1000]))
         print(
-            f"{label:<27} {cost:7.1f} µs   {cost / signature:.3f} × signature   ({len(compiled.links)} links, {size} bytes)"
+            f"{label:<27} {cost:7.1f} µs   {cost / signature:.3f} × signature   ({len(compiled.links)} links, HTML {len(content.html or '') // 1000} kB, body {size // 1000} kB)"
         )
     plan = HeaderPlan(
         Sender("Tea Shop", "news@shop.example"), list_id=("Tea", "news.shop.example"), feedback_id="7:tea:campaign:mailbase",

@@ -55,6 +55,7 @@ _SKIP = frozenset({"head", "style", "script", "title", "template", "noscript", "
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
+_LONE = re.compile(r"<(?![A-Za-z/!?])")
 _HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u2060-\u2064\ufeff]+(?=[\\s\u00ad\u034f\u200b-\u200f\ufeff]|$)"
@@ -156,7 +157,7 @@ class _Text(HTMLParser):
         return "\n".join([*self.out, self.line.rstrip()])
 
     def _item(self) -> None:
-        indent = "  " * max(0, len(self.lists) - 1)
+        indent = "  " * min(8, max(0, len(self.lists) - 1))
         if self.lists and self.lists[-1]:
             self._write(f"{indent}{self.lists[-1]}. ")
             self.lists[-1] += 1
@@ -225,7 +226,8 @@ class _Text(HTMLParser):
 def from_html(source: str, mask: Mask) -> str:
     """Return masked text for masked HTML; it ends without a line break."""
     parser = _Text()
-    parser.feed(source)
+    # A lone "<" is text; left alone, the parser would hand it over character by character.
+    parser.feed(_LONE.sub("&lt;", source))
     text = parser.finish()
     # A line of nothing but control tags would leave an empty line in every letter.
     control = re.compile(rf"(^|\n\n|\n)[ ]*((?:{mask.statement.pattern}[ ]*)+)\n(\n*)")
