@@ -86,7 +86,7 @@ async def test_a_copy_is_a_draft_of_its_own(client, people):
         ({"subject": "{{ nonsense }}"}, 422, ("subject", "unknown_variable")),
         ({"html": "<p>{% if %}</p>"}, 422, ("html", "template_error")),
         ({"html": "<p>{{ subscriber.nonsense }}</p>"}, 422, ("html", "unknown_variable")),
-        ({"mjml": "<mjml></mjml>"}, 422, ("html", "invalid")),
+        ({"mjml": "<mjml></mjml>", "html": "<p>x</p>"}, 422, ("html", "invalid")),
         ({"html": None}, 422, ("html", "missing_body")),
         ({"headers": {"List-Unsubscribe": "<x>"}}, 422, ("headers.List-Unsubscribe", "reserved_header")),
         ({"headers": {"X-A": "b\r\nBcc: c"}}, 422, ("headers.X-A", "invalid_header")),

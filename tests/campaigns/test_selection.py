@@ -13,7 +13,7 @@ from mailbase.errors import Invalid
 
 TAGS = ["vip", "press", "new"]
 INTERESTS = [1, 2, 3]
-NOW = datetime.now(UTC) + timedelta(minutes=1)
+NOW = datetime.now(UTC) + timedelta(days=1)
 
 person = st.fixed_dictionaries(
     {

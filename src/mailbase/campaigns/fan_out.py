@@ -79,10 +79,11 @@ async def _create_slice(db: Connection, _now: datetime | None, size: int) -> boo
     return True
 
 
+# One ordered look into the queue's index a campaign; an EXISTS may become a join that walks through every other one's queue.
 OVERDUE = """
 SELECT id FROM campaigns
 WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <= COALESCE($1, now())
-    AND EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1)
 ORDER BY id LIMIT 1
 FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -98,7 +99,7 @@ async def _expire(db: Connection, now: datetime | None, size: int) -> bool:
 CLEARING = """
 SELECT id FROM campaigns
 WHERE status = 'cancelled' AND finished_at IS NULL
-    AND EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1)
 ORDER BY id LIMIT 1
 FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -115,8 +116,8 @@ async def _clear_cancelled(db: Connection, _now: datetime | None, size: int) -> 
 FINISHING = """
 SELECT id FROM campaigns
 WHERE finished_at IS NULL AND (status = 'cancelled' OR status = 'sending' AND fanned_out)
-    AND NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred'))
-    AND NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over'))
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1) IS NULL
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over') ORDER BY lease_until LIMIT 1) IS NULL
 ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED
 """

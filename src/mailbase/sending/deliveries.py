@@ -42,6 +42,7 @@ WITH created AS (
     SELECT $1, subscriber.id, $2, COALESCE(recipient_domains.provider, 'other')
     FROM unnest($3::bigint[]) AS picked (id)
     JOIN subscribers AS subscriber ON subscriber.id = picked.id
+        AND subscriber.id BETWEEN ($3::bigint[])[1] AND ($3::bigint[])[cardinality($3::bigint[])]
     LEFT JOIN recipient_domains ON recipient_domains.domain = subscriber.domain
     ORDER BY subscriber.id
     ON CONFLICT (campaign_id, subscriber_id) DO NOTHING
@@ -54,7 +55,7 @@ SELECT count(*), pg_notify('mailbase_sending', '') FROM created
 async def create_slice(
     db: Connection, campaign_id: int, domain_id: int, subscriber_ids: Sequence[int], *, slot: int
 ) -> int:
-    """Queue a letter for each subscriber that has none of this campaign yet; return how many were new.
+    """Queue a letter for each subscriber (ids ascending) that has none of this campaign yet; return how many were new.
 
     Runs in the caller's transaction (with the cursor of the fan-out); workers are woken when it commits.
     """
