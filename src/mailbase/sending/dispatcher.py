@@ -41,36 +41,32 @@ class Pace:
         self._capacity = capacity
         self._since = boottime()
         self._count = 0
+        self._flight_rate = 0.0
         self.rate = 0.0
 
-    def tick(self) -> None:
-        """Count a letter that left."""
-        self._count += 1
-        if self._count % 8:
-            return
+    def landed(self, letters: int, seconds: float) -> None:
+        """Note a batch whose letters all had their outcome so many seconds after they were handed over."""
+        measured = letters / max(seconds, 0.0001)
+        self._flight_rate = 0.8 * self._flight_rate + 0.2 * measured if self._flight_rate else measured
+        self._count += letters
         now = boottime()
-        if now - self._since < 0.25:
+        elapsed = now - self._since
+        if elapsed < 0.25:
             return
         # A window that began before a pause says nothing.
-        if now - self._since < 5:
-            measured = self._count / (now - self._since)
-            self.rate = (self.rate + measured) / 2 if self.rate else measured
+        if elapsed < 5:
+            self.rate = (self.rate + self._count / elapsed) / 2 if self.rate else self._count / elapsed
         self._since, self._count = now, 0
 
     @property
     def batch(self) -> int:
-        """Letters that are marked together."""
-        return min(max(int(self.rate * BATCH_SECONDS), 1), LARGEST_BATCH)
-
-    @property
-    def room(self) -> int:
-        """Letters that may be on their way at once: enough to keep every connection busy, and one batch."""
-        return self._capacity + self.batch
+        """Letters that are marked together: what leaves in 25 ms, or keeps the connections from running dry."""
+        return min(max(int(self._flight_rate * BATCH_SECONDS), self._capacity // 4, 1), LARGEST_BATCH)
 
     @property
     def lease(self) -> int:
         """Letters leased together: about a second's worth."""
-        return min(max(int(self.rate), self._capacity, 16), LARGEST_LEASE)
+        return min(max(int(self.rate), 2 * self.batch, self._capacity), LARGEST_LEASE)
 
 
 class Dispatcher:
@@ -148,10 +144,12 @@ class Dispatcher:
                 return IDLE
         batch = self._batch
         size = 1 if self._probing else self._pace.batch
-        await self._wait_for_room(size)
-        if self._stopping:
-            return 0
         ready = await self._compose(batch, size)
+        await self._wait_for_room()
+        if self._stopping or self._batch is not batch:
+            # A stop, or the way out refused us meanwhile.
+            await self._put_back(ready, batch)
+            return 0
         if len(ready) < size:
             self._batch = None
         elif not self._probing and self._next is None and len(batch.left()) <= size:
@@ -187,10 +185,14 @@ class Dispatcher:
         async with self._pool.acquire() as db:
             await leases.release(db, batch.left(), [batch.holding.fence])
 
-    async def _wait_for_room(self, size: int) -> None:
-        """Wait until a batch fits; a smaller one may go when the connections would run dry."""
-        room = self._pace.room
-        while not self._stopping and (len(self._handed) > max(room - size, 0) or self._recorder.waiting > UNRECORDED):
+    async def _put_back(self, ready: list[Ready], batch: Batch) -> None:
+        async with self._pool.acquire() as db:
+            await leases.release(db, [one.id for one in ready], [batch.holding.fence])
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the connections have no more in hand than keeps them busy."""
+        room = self._transport.capacity
+        while not self._stopping and (len(self._handed) > room or self._recorder.waiting > UNRECORDED):
             self._room.clear()
             await self._wait(self._room, 0.25)
 
@@ -227,17 +229,21 @@ class Dispatcher:
             self._handed[one.id] = one.handed
             envelopes.append(one.envelope)
         if envelopes:
-            flight = asyncio.create_task(self._transport.hand_over(envelopes, self._on_outcome))
+            flight = asyncio.create_task(self._fly(envelopes))
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
         if marked.held:
             self._batch = None
             await self._release(batch)
 
+    async def _fly(self, envelopes: list[Envelope]) -> None:
+        started = boottime()
+        await self._transport.hand_over(envelopes, self._on_outcome)
+        self._pace.landed(len(envelopes), boottime() - started)
+
     def _on_outcome(self, outcome: Outcome) -> None:
         letter = self._handed.pop(outcome.delivery_id)
         self._recorder.put(letter, outcome)
-        self._pace.tick()
         if outcome.kind == "relay" and self._batch is not None:
             batch, self._batch = self._batch, None
             release = asyncio.create_task(self._release(batch))
@@ -257,7 +263,7 @@ class Dispatcher:
             fences = list(self._holdings)
             if not fences:
                 continue
-            until = boottime() + self._lease.total_seconds()
+            asked = boottime()
             try:
                 async with self._pool.acquire() as db:
                     held = await leases.renew(db, fences, lease=self._lease)
@@ -265,7 +271,7 @@ class Dispatcher:
                 continue
             for fence in fences:
                 if fence in held:
-                    self._holdings[fence].until = until
+                    self._holdings[fence].until = asked + held[fence]
                 else:
                     # Everything of it is recorded, or it is no longer ours.
                     del self._holdings[fence]

@@ -179,21 +179,29 @@ async def lease_messages(
     return (fences[0] if fences else 0), [MessageLetter(**row) for row in rows]
 
 
+# What a mark or a record is writing just now is left to the next time: waiting for it could deadlock.
 RENEW = """
-WITH renewed AS (
-    UPDATE deliveries SET lease_until = COALESCE($3, now()) + $2
+WITH mine AS (
+    SELECT id FROM deliveries
     WHERE state IN ('leased', 'handing_over') AND lease_until > COALESCE($3, now()) AND fence = ANY($1::bigint[])
-    RETURNING fence
+    FOR UPDATE SKIP LOCKED
 )
-SELECT DISTINCT fence FROM renewed
+UPDATE deliveries AS delivery SET lease_until = COALESCE($3, now()) + $2 FROM mine WHERE delivery.id = mine.id
+"""
+
+HELD = """
+SELECT fence, extract(epoch FROM min(lease_until) - COALESCE($2, clock_timestamp()))::float8 AS seconds
+FROM deliveries WHERE state IN ('leased', 'handing_over') AND fence = ANY($1::bigint[])
+GROUP BY fence
 """
 
 
 async def renew(
     db: Connection, fences: Sequence[int], *, now: datetime | None = None, lease: timedelta = LEASE
-) -> set[int]:
-    """Prolong what is still ours; return the fences that hold anything. All letters of a lease run out together."""
-    return {row["fence"] for row in await db.fetch(RENEW, fences, lease, now)}
+) -> dict[int, float]:
+    """Prolong what is still ours; return for how many seconds each fence that holds anything still does."""
+    await db.execute(RENEW, fences, lease, now)
+    return {row["fence"]: row["seconds"] for row in await db.fetch(HELD, fences, now)}
 
 
 RELEASE = """
