@@ -7,6 +7,7 @@ from email.header import decode_header, make_header
 from email.utils import unquote
 
 import pytest
+from dkim.canonicalization import Relaxed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +124,7 @@ def test_own_headers_are_checked(headers, code):
     st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300)),
     st.lists(
         st.tuples(
-            st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=120),
+            st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), min_size=1, max_size=120),
             st.binary(max_size=300),
         ),
         max_size=3,
@@ -147,3 +148,4 @@ def test_an_assembled_letter_reads_back(text, html, files):
     expected = [file.filename.replace("/", "_").replace("\\", "_") for file in attachments]
     assert [part.get_filename() for part in parts] == expected
     assert assemble("Привет", text, html, attachments) == letter
+    assert Relaxed.canonicalize_body(letter.body) == letter.body

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbase.letters.plaintext import from_html
+from mailbase.letters.plaintext import from_html, from_rendered
 from mailbase.letters.tags import Mask
 
 
@@ -47,3 +47,8 @@ def text(html):
 def test_text_is_derived(html, expected):
     """Each construct of HTML has its plain counterpart."""
     assert text(html) == expected
+
+
+def test_finished_html_holds_no_templates():
+    """Braces in a letter that is already rendered are just braces."""
+    assert from_rendered("<p>{{ x }}</p><p>{% y %}</p>") == "{{ x }}\n\n{% y %}"

@@ -103,8 +103,11 @@ def _part(attachment: Attachment) -> list[bytes]:
 
 
 def _parameter(name: str, value: str) -> bytes:
-    """Return a parameter by RFC 2231: quoted when short ASCII, else percent-encoded in numbered sections."""
-    if value.isascii() and len(value) < 60:
+    """Return a parameter by RFC 2231: quoted when short ASCII, else percent-encoded in numbered sections.
+
+    Two spaces would not survive DKIM's relaxed canonicalisation as they are.
+    """
+    if value.isascii() and len(value) < 60 and "  " not in value:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f';\r\n {name}="{escaped}"'.encode()
     encoded = "utf-8''" + quote(value, safe="", errors="replace")

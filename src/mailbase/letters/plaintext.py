@@ -223,12 +223,21 @@ class _Text(HTMLParser):
         self.gap = gap
 
 
-def from_html(source: str, mask: Mask) -> str:
-    """Return masked text for masked HTML; it ends without a line break."""
+def from_rendered(html: str) -> str:
+    """Return the text for finished HTML, in which nothing is a template any more."""
+    return re.sub(r"\n{3,}", "\n\n", _read(html)).strip()
+
+
+def _read(html: str) -> str:
     parser = _Text()
     # A lone "<" is text; left alone, the parser would hand it over character by character.
-    parser.feed(_LONE.sub("&lt;", source))
-    text = parser.finish()
+    parser.feed(_LONE.sub("&lt;", html))
+    return parser.finish()
+
+
+def from_html(source: str, mask: Mask) -> str:
+    """Return masked text for masked HTML; it ends without a line break."""
+    text = _read(source)
     # A line of nothing but control tags would leave an empty line in every letter.
     control = re.compile(rf"(^|\n\n|\n)[ ]*((?:{mask.statement.pattern}[ ]*)+)\n(\n*)")
     text = control.sub(lambda match: match[1] + match[2] + (match[3] if match[1] == "\n" else ""), text)

@@ -17,7 +17,6 @@ from mailbase.letters import mime, plaintext
 from mailbase.letters.compile import Compiled, Filler
 from mailbase.letters.content import Attachment, Person, Sender, Tokens
 from mailbase.letters.mime import HeaderPlan
-from mailbase.letters.tags import Mask
 from mailbase.sending.dkim import Signer
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.outcomes import Envelope
@@ -149,7 +148,7 @@ def message(letter: MessageLetter, files: list[Attachment], signer: Signer | Non
     sender = Sender(letter.from_name, letter.from_email)
     text = letter.text
     if text is None:
-        text = plaintext.from_html(letter.html, Mask(letter.html)) if letter.html else ""
+        text = plaintext.from_rendered(letter.html) if letter.html else ""
     filled = mime.assemble(letter.subject, text, letter.html, files)
     plan = HeaderPlan(
         sender, reply_to=letter.reply_to, auto_submitted=letter.kind == "confirmation", extra=letter.headers
