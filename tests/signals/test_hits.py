@@ -17,7 +17,7 @@ from signals.signals_kit import MACHINE, NOON, counted, hit, make_campaign, reco
 async def write(db, batch, *, now=NOON, clock=0.0, slot=0):
     """Record a batch in a transaction of its own."""
     async with db.transaction():
-        return await hits.write(db, batch, now=now, clock=clock, slot=slot)
+        return (await hits.write(db, batch, now=now, clock=lambda: clock, slot=slot)).places
 
 
 async def verdicts_of(db, delivery_id):

@@ -7,7 +7,7 @@ Concurrent batches on one letter stay right: a letter with clicks in the batch i
 other clicks are read, and ``engagements`` are changed by addition, in key order. Counters come last.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
@@ -41,6 +41,16 @@ class Place(Struct):
     url: str | None
 
 
+class Written(Struct):
+    """What became of a batch: each hit's place, None where its delivery or link does not exist or is not tracked.
+
+    ``xid`` names the transaction, so that its commit can be asked for later; None: nothing was written.
+    """
+
+    places: list[Place | None]
+    xid: str | None
+
+
 class _New(Struct):
     """A hit that counts, with its moment on PostgreSQL's clock."""
 
@@ -61,7 +71,8 @@ class _Stored(Struct):
 
 
 LOCATE = """
-SELECT hit.n, delivery.campaign_id, delivery.subscriber_id, link.url
+SELECT hit.n, delivery.campaign_id, delivery.subscriber_id, link.url,
+       (SELECT coalesce($3, clock_timestamp())) AS now, (SELECT pg_current_xact_id()::text) AS xid
 FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS hit (delivery_id, link, n)
 JOIN deliveries AS delivery ON delivery.id = hit.delivery_id
 JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
@@ -70,44 +81,37 @@ WHERE CASE WHEN hit.link = 0 THEN campaign.track_opens ELSE link.n IS NOT NULL E
 """
 
 
-async def locate(db: Connection, hits: Sequence[Hit]) -> list[Place | None]:
-    """Return each hit's place; None where its delivery or link does not exist or its campaign does not track."""
-    rows = await db.fetch(LOCATE, [hit.delivery_id for hit in hits], [hit.link for hit in hits])
-    places: list[Place | None] = [None] * len(hits)
-    for n, campaign_id, subscriber_id, url in rows:
-        places[n - 1] = Place(campaign_id, subscriber_id, url)
-    return places
-
-
-async def write(db: Connection, hits: Sequence[Hit], *, now: datetime, clock: float, slot: int) -> list[Place | None]:
-    """Record a batch inside the caller's transaction and return what :func:`locate` says of each hit.
+async def write(
+    db: Connection, hits: Sequence[Hit], *, clock: Callable[[], float], slot: int, now: datetime | None = None
+) -> Written:
+    """Record a batch inside the caller's transaction.
 
     Args:
         db: in a transaction.
         hits: any number, of any letters.
-        now: PostgreSQL's time …
-        clock: … when the callers' monotonic clock showed this; a hit happened that much before ``now`` as it is older.
+        clock: the monotonic clock the hits' arrivals were read from; a hit happened as long before ``now`` as it is old.
         slot: this process's slot of the counters.
+        now: PostgreSQL's time unless given.
     """
-    places = await locate(db, hits)
-    new = [
-        _New(hit, place, now - timedelta(seconds=clock - hit.arrived), hit.judgement)
-        for hit, place in zip(hits, places, strict=True)
-        if place is not None
-    ]
+    asked = clock()
+    rows = await db.fetch(LOCATE, [hit.delivery_id for hit in hits], [hit.link for hit in hits], now)
+    written = Written([None] * len(hits), rows[0]["xid"] if rows else None)
+    new: list[_New] = []
+    for n, campaign_id, subscriber_id, url, moment, _ in rows:
+        hit, place = hits[n - 1], Place(campaign_id, subscriber_id, url)
+        written.places[n - 1] = place
+        new.append(_New(hit, place, moment - timedelta(seconds=asked - hit.arrived), hit.judgement))
     if not new:
-        return places
+        return written
     clicks = [one for one in new if one.hit.link]
     folded = await _fold(db, clicks) if clicks else []
-    await _insert(db, new)
+    changes = await _store(db, new, folded)
     if folded:
-        await db.execute(REVISE, [old.id for old in folded])
-    changes = await _engage(db, new, folded)
-    await _mark_engaged(db, new, folded)
+        await _take_back(db, folded)
     for one in new:
         changes.append((one.place.campaign_id, tally.hour_key("click" if one.hit.link else "open", one.at), 1))
     await counters.add(db, changes, slot=slot)
-    return places
+    return written
 
 
 LOCK = "SELECT pg_advisory_xact_lock($1, key) FROM unnest($2::integer[]) AS key"
@@ -127,8 +131,6 @@ CROSS JOIN LATERAL (
      ORDER BY at LIMIT $4)
 ) AS near
 """
-
-REVISE = "UPDATE signals SET verdict = 'machine', reason = 'burst' WHERE id = ANY($1::bigint[])"
 
 
 async def _fold(db: Connection, clicks: Sequence[_New]) -> list[_Stored]:
@@ -162,37 +164,21 @@ async def _fold(db: Connection, clicks: Sequence[_New]) -> list[_Stored]:
     return folded
 
 
-INSERT = """
-INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
-SELECT delivery_id, campaign_id, subscriber_id, CASE WHEN link = 0 THEN 'open' ELSE 'click' END, nullif(link, 0),
-       verdict, reason, ip, user_agent, at
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::inet[], $8::text[], $9::timestamptz[])
-     AS signal (delivery_id, campaign_id, subscriber_id, link, verdict, reason, ip, user_agent, at)
-"""
-
-
-async def _insert(db: Connection, new: Sequence[_New]) -> None:
-    rows = [
-        (
-            one.hit.delivery_id,
-            one.place.campaign_id,
-            one.place.subscriber_id,
-            one.hit.link,
-            one.judgement.verdict,
-            one.judgement.reason,
-            # Of an erased person only the number is kept.
-            one.hit.address if one.place.subscriber_id else None,
-            one.hit.user_agent if one.place.subscriber_id else None,
-            one.at,
-        )
-        for one in new
-    ]
-    await db.execute(INSERT, *zip(*rows, strict=True))
-
-
-ENGAGE = """
+# One statement, because a round trip costs more than the rows. Rows are sorted: their order is the order of locks.
+STORE = """
+WITH signal AS (
+    INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
+    SELECT delivery_id, campaign_id, subscriber_id, CASE WHEN link = 0 THEN 'open' ELSE 'click' END, nullif(link, 0),
+           verdict, reason, ip, user_agent, at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::inet[], $8::text[], $9::timestamptz[])
+         AS new (delivery_id, campaign_id, subscriber_id, link, verdict, reason, ip, user_agent, at)
+), engaged AS (
+    UPDATE subscribers SET engaged_at = person.at
+    FROM unnest($10::bigint[], $11::timestamptz[]) AS person (subscriber_id, at)
+    WHERE subscribers.id = person.subscriber_id AND (engaged_at IS NULL OR engaged_at < person.at)
+)
 INSERT INTO engagements AS engagement (delivery_id, what, total, human, machine)
-SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::integer[], $5::integer[])
+SELECT * FROM unnest($12::bigint[], $13::smallint[], $14::integer[], $15::integer[], $16::integer[])
 ON CONFLICT (delivery_id, what) DO UPDATE SET
     total = engagement.total + excluded.total,
     human = engagement.human + excluded.human,
@@ -201,37 +187,70 @@ RETURNING delivery_id, what, total, human, machine
 """
 
 
-async def _engage(db: Connection, new: Iterable[_New], folded: Iterable[_Stored]) -> list[tuple[int, str, int]]:
-    """Add to the letters' engagements and return how far their campaigns' counters move."""
-    campaigns: dict[int, int] = {}
-    added: dict[tuple[int, int], Seen] = {}
-
-    def add(delivery_id: int, whats: tuple[int, ...], seen: Seen) -> None:
-        for what in whats:
-            key = delivery_id, what
-            added[key] = added[key].plus(seen) if key in added else seen
-
-    for one in new:
-        campaigns[one.hit.delivery_id] = one.place.campaign_id
-        whats = (one.hit.link, tally.ANY_LINK) if one.hit.link else (tally.PIXEL,)
-        add(one.hit.delivery_id, whats, tally.ONE[one.judgement.verdict])
-    for old in folded:
-        add(old.delivery_id, (old.click.link, tally.ANY_LINK), tally.FOLDED[old.verdict])
-    # The order of rows is the order of locks.
-    rows = [(*key, *added[key]) for key in sorted(added)]
+async def _store(db: Connection, new: Sequence[_New], folded: Sequence[_Stored]) -> list[tuple[int, str, int]]:
+    """Write the signals, the readers' engagement and the letters'; return how far the campaigns' counters move."""
+    signals = [_row(one) for one in new]
+    people = sorted(_engaged(new).items())
+    added = _added(new, folded)
+    letters = [(*key, *added[key]) for key in sorted(added)]
+    columns = (
+        *zip(*signals, strict=True),
+        *(zip(*people, strict=True) if people else ([], [])),
+        *zip(*letters, strict=True),
+    )
+    campaigns = {one.hit.delivery_id: one.place.campaign_id for one in new}
     moved: list[tuple[int, str, int]] = []
-    for delivery_id, what, *numbers in await db.fetch(ENGAGE, *zip(*rows, strict=True)):
+    for delivery_id, what, *numbers in await db.fetch(STORE, *columns):
         after = Seen(*numbers)
         before = after.minus(added[delivery_id, what])
         moved += [(campaigns[delivery_id], key, n) for key, n in tally.changes(what, before, after) if n]
     return moved
 
 
-ENGAGED = """
-UPDATE subscribers SET engaged_at = engaged.at
-FROM unnest($1::bigint[], $2::timestamptz[]) AS engaged (subscriber_id, at)
-WHERE subscribers.id = engaged.subscriber_id AND (engaged_at IS NULL OR engaged_at < engaged.at)
-"""
+def _row(one: _New) -> tuple[object, ...]:
+    hit, place = one.hit, one.place
+    # Of an erased person only the number is kept.
+    known = place.subscriber_id is not None
+    return (
+        hit.delivery_id,
+        place.campaign_id,
+        place.subscriber_id,
+        hit.link,
+        one.judgement.verdict,
+        one.judgement.reason,
+        hit.address if known else None,
+        hit.user_agent if known else None,
+        one.at,
+    )
+
+
+def _engaged(new: Iterable[_New]) -> dict[int, datetime]:
+    """Return when each reader was last seen to be a person."""
+    latest: dict[int, datetime] = {}
+    for one in new:
+        reader = one.place.subscriber_id
+        if (
+            reader is not None
+            and one.judgement.verdict == "human"
+            and (reader not in latest or latest[reader] < one.at)
+        ):
+            latest[reader] = one.at
+    return latest
+
+
+def _added(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[tuple[int, int], Seen]:
+    """Return what each letter's engagements gain, by (delivery, what)."""
+    added: dict[tuple[int, int], Seen] = {}
+    gains = [(one.hit.delivery_id, one.hit.link, tally.ONE[one.judgement.verdict]) for one in new]
+    gains += [(old.delivery_id, old.click.link, tally.FOLDED[old.verdict]) for old in folded]
+    for delivery_id, link, seen in gains:
+        for what in (link, tally.ANY_LINK) if link else (tally.PIXEL,):
+            key = delivery_id, what
+            added[key] = added[key].plus(seen) if key in added else seen
+    return added
+
+
+REVISE = "UPDATE signals SET verdict = 'machine', reason = 'burst' WHERE id = ANY($1::bigint[])"
 
 HOLD = "SELECT id FROM subscribers WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 
@@ -247,17 +266,11 @@ WHERE id = ANY($1::bigint[])
 """
 
 
-async def _mark_engaged(db: Connection, new: Iterable[_New], folded: Iterable[_Stored]) -> None:
-    latest: dict[int, datetime] = {}
-    for one in new:
-        subscriber_id = one.place.subscriber_id
-        if subscriber_id and one.judgement.verdict == "human":
-            known = latest.get(subscriber_id)
-            latest[subscriber_id] = one.at if known is None else max(known, one.at)
-    if latest:
-        await db.execute(ENGAGED, sorted(latest), [latest[subscriber_id] for subscriber_id in sorted(latest)])
-    taken_back = {old.place.subscriber_id for old in folded if old.place.subscriber_id and old.verdict == "human"}
-    if taken_back:
+async def _take_back(db: Connection, folded: Iterable[_Stored]) -> None:
+    """Revise the verdicts of clicks that turned out to be a machine's, and what they said of their readers."""
+    await db.execute(REVISE, [old.id for old in folded])
+    readers = {old.place.subscriber_id for old in folded if old.place.subscriber_id and old.verdict == "human"}
+    if readers:
         # Held first: the update must see what whoever held them before has written.
-        await db.execute(HOLD, sorted(taken_back))
-        await db.execute(UNENGAGED, sorted(taken_back))
+        await db.execute(HOLD, sorted(readers))
+        await db.execute(UNENGAGED, sorted(readers))

@@ -50,6 +50,7 @@ class Recorder:
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
 
     async def record(self, hit: Hit) -> Place | None:
         """Return once the hit is committed; None when there is nothing such a hit could belong to.
@@ -113,18 +114,25 @@ class Recorder:
                 one.place.set_result(place)
 
     async def _commit(self, batch: list[Hit]) -> list[Place | None]:
-        xid: str | None = None
-        places: list[Place | None] = []
+        written: hits.Written | None = None
         try:
-            async with self._pool.acquire() as db, db.transaction():
-                row = await db.fetchrow(OPEN)
-                assert row is not None  # noqa: S101 — a SELECT without FROM has one row
-                xid = row["xid"]
-                places = await hits.write(db, batch, now=row["now"], clock=self.clock(), slot=self._slot)
+            # One connection for all batches: the pool would reset it after each.
+            if self._db is None:
+                self._db = await self._pool.acquire()
+            async with self._db.transaction():
+                written = await hits.write(self._db, batch, clock=self.clock, slot=self._slot)
         except _AGAIN:
-            if xid is None or not places or not await self._committed(xid):
+            await self.release()
+            if written is None or (written.xid and not await self._committed(written.xid)):
                 raise
-        return places
+        return written.places
+
+    async def release(self) -> None:
+        """Give the connection back."""
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(*_AGAIN):
+                await self._pool.release(db)
 
     async def _committed(self, xid: str) -> bool:
         """Find out what became of a commit whose answer was lost; ask until PostgreSQL says."""
@@ -138,8 +146,6 @@ class Recorder:
                 return bool(status == "committed")
             await asyncio.sleep(0.2)
 
-
-OPEN = "SELECT clock_timestamp() AS now, pg_current_xact_id()::text AS xid"
 
 STATUS = "SELECT pg_xact_status($1::text::xid8)"
 
@@ -157,3 +163,4 @@ async def recorder(pool: Pool, *, patience: float = PATIENCE) -> AsyncGenerator[
             await asyncio.wait_for(task, DRAIN)
         except TimeoutError:
             _log.warning("signals were still waiting for the database")
+        await made.release()
