@@ -33,6 +33,7 @@ from mailbase.api import imports as api_imports
 from mailbase.api import interests as api_interests
 from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
+from mailbase.api import messages as api_messages
 from mailbase.api import settings as api_settings
 from mailbase.api import subscribers as api_subscribers
 from mailbase.api import suppressions as api_suppressions
@@ -93,6 +94,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_suppressions,
     api_forms,
     api_campaigns,
+    api_messages,
     bounces,
     stats,
 )
@@ -108,7 +110,6 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     embed,
     view,
     outbox,
-    track,
 )
 """The doors anybody may knock at."""
 

@@ -24,9 +24,13 @@ HTML = (
 async def add_domain(db, name="news.example", *, preset="none", schedule=None, signing=False):
     """Add a verified domain; with ``signing`` it gets a key of 1024 bits (quick to make)."""
     domain_id = await db.fetchval(
-        "INSERT INTO domains (name, status, signing, verified_at) VALUES ($1, 'verified', $2, now()) RETURNING id", name, signing
+        "INSERT INTO domains (name, status, signing, verified_at) VALUES ($1, 'verified', $2, now()) RETURNING id",
+        name,
+        signing,
     )
-    await db.execute("INSERT INTO warmups (domain_id, preset, schedule) VALUES ($1, $2, $3)", domain_id, preset, schedule)
+    await db.execute(
+        "INSERT INTO warmups (domain_id, preset, schedule) VALUES ($1, $2, $3)", domain_id, preset, schedule
+    )
     if signing:
         private = keys.generate(1024)
         key_id = await db.fetchval(
@@ -74,18 +78,23 @@ async def add_campaign(db, domain_id, people, *, html=HTML, on_crash="at_most_on
 
 async def states(db, campaign_id):
     """Return how many deliveries of a campaign are in each state."""
-    rows = await db.fetch("SELECT state::text, count(*) FROM deliveries WHERE campaign_id = $1 GROUP BY state", campaign_id)
+    rows = await db.fetch(
+        "SELECT state::text, count(*) FROM deliveries WHERE campaign_id = $1 GROUP BY state", campaign_id
+    )
     return {row["state"]: row["count"] for row in rows}
 
 
 async def assert_counters(db, campaign_id):
     """Compare every delivery counter of a campaign with a recount of its rows."""
     rows = await db.fetch(
-        "SELECT key, sum(n)::bigint AS n FROM counters WHERE campaign_id = $1 GROUP BY key HAVING sum(n) <> 0", campaign_id
+        "SELECT key, sum(n)::bigint AS n FROM counters WHERE campaign_id = $1 GROUP BY key HAVING sum(n) <> 0",
+        campaign_id,
     )
     counted = {row["key"]: row["n"] for row in rows}
     recount = {}
-    for row in await db.fetch("SELECT state::text, provider, bounce_class FROM deliveries WHERE campaign_id = $1", campaign_id):
+    for row in await db.fetch(
+        "SELECT state::text, provider, bounce_class FROM deliveries WHERE campaign_id = $1", campaign_id
+    ):
         shown = deliveries.SHOWN.get(row["state"], row["state"])
         keys = [f"delivery.{shown}"]
         if shown in deliveries.BY_PROVIDER:
@@ -119,7 +128,9 @@ class WorkerProcess:
     def start(self):
         """Start (again)."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "mailbase", "worker"], env=self.env, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mailbase", "worker"], env=self.env, stdout=log, stderr=log
+            )
 
     def signal(self, number):
         """Send a signal to it alone."""

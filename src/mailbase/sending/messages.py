@@ -14,7 +14,9 @@ from msgspec import Struct, field
 
 from mailbase.audience.addresses import Address
 from mailbase.db import Connection
+from mailbase.errors import NotFound
 from mailbase.letters.content import Attachment, Sender
+from mailbase.sending.deliveries import SHOWN
 
 CHANNEL = "mailbase_sending"
 
@@ -43,7 +45,7 @@ class Message(Struct, kw_only=True):
     delivery_id: int
     kind: Kind
     status: str
-    from_: Sender
+    from_: Sender = field(name="from")
     to: str
     subject: str
     reason: str | None
@@ -52,6 +54,17 @@ class Message(Struct, kw_only=True):
     next_attempt_at: datetime | None
     created_at: datetime
     sent_at: datetime | None
+
+
+HAS_DOMAIN = """
+SELECT EXISTS (SELECT FROM domains WHERE name = $1)
+"""
+
+
+async def has_domain(db: Connection, name: str) -> bool:
+    """Return whether a domain is set up; letters from any other go out unsigned."""
+    found: bool = await db.fetchval(HAS_DOMAIN, name)
+    return found
 
 
 CREATE = """
@@ -113,10 +126,17 @@ WHERE message.id = $1
 """
 
 
-async def get(db: Connection, message_id: int) -> Message | None:
-    """Return a message, or None."""
+async def get(db: Connection, message_id: int) -> Message:
+    """Return a message.
+
+    Raises:
+        NotFound: there is none with this id.
+
+    """
     rows = await db.fetch(GET, message_id)
-    return _message(rows[0]) if rows else None
+    if not rows:
+        raise NotFound("There is no such message.")
+    return _message(rows[0])
 
 
 LIST = """
@@ -142,9 +162,6 @@ async def count(db: Connection) -> int:
     """Return how many messages there are."""
     total: int = await db.fetchval(COUNT)
     return total
-
-
-SHOWN = {"leased": "queued", "handing_over": "queued"}
 
 
 def _message(row: Record) -> Message:
