@@ -36,6 +36,8 @@ class DnsServer:
         self.zone = dict(zone or {})
         self.asked: list[tuple[str, str]] = []
         self.address = ("127.0.0.1", 0)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task] = []
 
     async def __aenter__(self):
         loop = asyncio.get_running_loop()
@@ -47,6 +49,9 @@ class DnsServer:
     async def __aexit__(self, *_):
         self._udp.close()
         self._tcp.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._tcp.wait_closed()
 
     def answer(self, wire: bytes) -> bytes | None:
@@ -84,6 +89,8 @@ class DnsServer:
         response.answer.append(dns.rrset.from_text_list(dns.name.from_text(name), TTL, "IN", kind, texts))
 
     async def _serve_tcp(self, reader, writer) -> None:
+        self._writers.append(writer)
+        self._tasks.append(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 (size,) = struct.unpack("!H", await reader.readexactly(2))

@@ -61,9 +61,8 @@ def signed(message: bytes, *, canonical: bool = False, bits: int = 2048) -> byte
 
 def dkimpy_says(message: bytes, bits: int = 2048) -> bool:
     record = zone(bits)[(f"{SELECTOR}._domainkey.{DOMAIN}", "TXT")][0].encode()
-    return dkim.verify(
-        message, dnsfunc=lambda name, timeout=5: record if name == f"{SELECTOR}._domainkey.{DOMAIN}.".encode() else None
-    )
+    wanted = f"{SELECTOR}._domainkey.{DOMAIN}.".encode()
+    return dkim.verify(message, dnsfunc=lambda name, **_: record if name == wanted else None)
 
 
 async def perl_says(*messages: bytes) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import socket
 import ssl
 from collections import Counter
 
@@ -59,6 +60,14 @@ async def relay(port: int, *, timeouts: Timeouts = QUICK, host: str = "127.0.0.1
         await transport.close()
 
 
+async def until(condition) -> None:
+    """Wait until something that happens elsewhere is so; five seconds at most."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
 async def send(transport, *letters: Envelope) -> list[Outcome]:
     """Hand over and return the outcomes in the letters' order; more or fewer than one each is a failure."""
     outcomes: list[Outcome] = []
@@ -96,9 +105,6 @@ async def test_a_letter_costs_one_round_trip():
         waiting.append(peer.seen("MAIL"))
         return "250 ok"
 
-    def mail(peer, _):
-        return "250 ok"
-
     class Watching(SmtpPeer):
         async def _say(self, writer, step, line=""):
             if step == "DOT":
@@ -111,7 +117,7 @@ async def test_a_letter_costs_one_round_trip():
             await super()._serve(reader, writer)
 
     readers, reader_buffer = [], []
-    async with Watching({"DOT": verdict, "MAIL": mail}) as peer, relay(peer.port) as transport:
+    async with Watching({"DOT": verdict}) as peer, relay(peer.port) as transport:
         await send(transport, envelope("a@example.com"), envelope("b@example.com"))
     assert reader_buffer[0] == b"MAIL FROM:<news@example.org> SIZE=%d\r\nRCPT TO:<b@example.com>\r\nDATA\r\n" % len(
         BODY
@@ -366,9 +372,7 @@ async def test_an_idle_connection_says_goodbye():
     idle = Timeouts(idle=0.05, quit=0.5)
     async with SmtpPeer() as peer, relay(peer.port, timeouts=idle) as transport:
         await send(transport, envelope())
-        deadline = asyncio.get_running_loop().time() + 5
-        while peer.open and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        await until(lambda: not peer.open)
         assert (peer.open, peer.seen("QUIT")) == (0, 1)
         assert (await send(transport, envelope()))[0].kind == "sent"
         assert peer.connections == 2
@@ -453,16 +457,12 @@ async def test_a_cancelled_batch_leaves_no_letter_without_an_outcome():
     outcomes: list[Outcome] = []
     async with Slow() as peer, relay(peer.port, timeouts=PATIENT) as transport:
         task = asyncio.create_task(transport.hand_over([envelope() for _ in range(5)], outcomes.append))
-        async with asyncio.timeout(5):
-            while peer.seen("DATA") < 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: peer.seen("DATA"))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         gate.set()
-        async with asyncio.timeout(5):
-            while len(outcomes) < 5:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(outcomes) == 5)
     kinds = Counter(outcome.kind for outcome in outcomes)
     assert kinds["not_sent"] >= 3
     assert kinds["sent"] == len(peer.letters) == 5 - kinds["not_sent"]
@@ -473,12 +473,9 @@ async def test_closing_ends_every_letter():
     async with SmtpPeer({"DOT": SILENCE}) as peer, relay(peer.port, timeouts=Timeouts(quit=0.1)) as transport:
         outcomes: list[Outcome] = []
         task = asyncio.create_task(transport.hand_over([envelope() for _ in range(4)], outcomes.append))
-        async with asyncio.timeout(5):
-            while peer.seen("DATA") < 1:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0)
-            await transport.close()
-            await task
+        await until(lambda: peer.seen("DATA"))
+        await transport.close()
+        await task
     assert Counter(outcome.kind for outcome in outcomes)["unknown"] == 1
     assert {outcome.kind for outcome in outcomes} <= {"unknown", "relay", "not_sent"}
 
@@ -613,7 +610,7 @@ async def test_aiosmtpd_takes_our_letters(server_tls, client_tls):
         def __init__(self):
             self.got = []
 
-        async def handle_DATA(self, server, session, received):  # noqa: N802
+        async def handle_DATA(self, _server, _session, received):  # noqa: N802
             self.got.append((received.mail_from, received.rcpt_tos, received.content))
             return "250 2.0.0 kept"
 
@@ -635,8 +632,6 @@ async def test_aiosmtpd_takes_our_letters(server_tls, client_tls):
 
 @contextlib.asynccontextmanager
 async def smtp_sink(*options: str):
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

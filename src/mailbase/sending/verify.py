@@ -87,6 +87,9 @@ async def _dkim(resolver: Resolver, asked: Asked, record: Record) -> Record:
         return _wrong(
             record, texts, "This is another key than the one letters are signed with, or a part of it was cut off."
         )
+    hashes = tags.get("h")
+    if hashes is not None and "sha256" not in [name.strip() for name in hashes.split(":")]:
+        return _wrong(record, texts, f"It allows h={hashes.strip()} only, and letters are signed with sha256.")
     signer = next(
         (signer for name, signer in asked.signers.items() if dkim_name(name, asked.domain) == record.name), None
     )
