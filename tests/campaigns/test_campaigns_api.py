@@ -1,5 +1,7 @@
 """The campaign routes, as the contract writes them."""
 
+import asyncio
+
 import pytest
 
 from mailbase.campaigns import fan_out
@@ -149,6 +151,29 @@ async def test_send_takes_no_body_an_empty_one_and_a_time(client, people):
         assert answer.json()["status"] == status
         assert (await client.patch(at, json={"name": "x"})).json()["code"] == "campaign_not_draft"
     assert problem(await client.post(f"{at}/send", json={"when": "now"}), 400) == [("when", "unknown_field")]
+
+
+async def test_two_launches_at_once_are_one(client, people):
+    """Of simultaneous `send`s one launches the campaign and the others are conflicts."""
+    await people(1)
+    at = f"/v1/campaigns/{(await create(client))['id']}/send"
+    answers = await asyncio.gather(*(client.post(at) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
+
+
+async def test_a_key_without_the_scope_may_write_but_not_send(client, anonymous, people):
+    """`campaigns:write` writes drafts; sending, and sending tests, needs `campaigns:send`."""
+    await people(1)
+    key = (await client.post("/v1/keys", json={"name": "editor", "scopes": ["campaigns:write"]})).json()["secret"]
+    editor = {"Authorization": f"Bearer {key}"}
+    made = await anonymous.post("/v1/campaigns", json=DRAFT, headers=editor)
+    assert made.status_code == 201, made.text
+    at = f"/v1/campaigns/{made.json()['id']}"
+    for act in ("send", "pause", "resume", "cancel", "test"):
+        answer = await anonymous.post(
+            f"{at}/{act}", headers=editor, json={"to": ["a@example.com"]} if act == "test" else None
+        )
+        assert answer.status_code == 403, act
 
 
 async def test_preview_shows_one_persons_letter(client, db, people):

@@ -29,7 +29,7 @@ class Audience(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     """The rule as the contract writes it: interests by slug."""
 
     all: bool = False
-    interests: Words | None = None
+    interests: Annotated[Words, Meta(examples=[["bread"]])] | None = None
     tags: Words | None = None
     exclude: Exclude | None = None
 

@@ -20,17 +20,19 @@ from mailbase.letters import compile as letters
 from mailbase.letters.content import Content, Sender
 from mailbase.letters.headers import check_headers
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["Bread on Saturday"])]
 Subject = Annotated[str, Meta(min_length=1, max_length=998)]
 Time = Annotated[datetime, Meta(tz=True)]
+Email = Annotated[str, Meta(max_length=320, examples=["news@example.com"])]
+Html = Annotated[str, Meta(examples=["<p>Hello {{ subscriber.attributes.name | default('you') }}</p>"])]
 OnCrash = Literal["at_most_once", "at_least_once"]
 
 
 class From(Struct, frozen=True, forbid_unknown_fields=True):
     """Who the letters are from; the domain of ``email`` is one of the sending domains."""
 
-    email: Annotated[str, Meta(max_length=320)]
-    name: Annotated[str, Meta(max_length=200)] = ""
+    email: Email
+    name: Annotated[str, Meta(max_length=200, examples=["Mill Lane Bakery"])] = ""
 
 
 class Track(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,10 +49,10 @@ class Draft(Struct, kw_only=True, forbid_unknown_fields=True):
     from_: From = field(name="from")
     subject: Subject
     audience: Audience
-    reply_to: Annotated[str, Meta(max_length=320)] | None = None
+    reply_to: Email | None = None
     preheader: Annotated[str, Meta(max_length=2000)] | None = None
     mjml: str | None = None
-    html: str | None = None
+    html: Html | None = None
     text: str | None = None
     headers: dict[str, str] = {}
     send_until: Time | None = None
@@ -66,10 +68,10 @@ class Changes(Struct, kw_only=True, forbid_unknown_fields=True):
     from_: From | UnsetType = field(name="from", default=UNSET)
     subject: Subject | UnsetType = UNSET
     audience: Audience | UnsetType = UNSET
-    reply_to: Annotated[str, Meta(max_length=320)] | UnsetType | None = UNSET
+    reply_to: Email | UnsetType | None = UNSET
     preheader: Annotated[str, Meta(max_length=2000)] | UnsetType | None = UNSET
     mjml: str | UnsetType | None = UNSET
-    html: str | UnsetType | None = UNSET
+    html: Html | UnsetType | None = UNSET
     text: str | UnsetType | None = UNSET
     headers: dict[str, str] | UnsetType = UNSET
     send_until: Time | UnsetType | None = UNSET

@@ -1,10 +1,8 @@
 """A campaign's states, and what may be done in each: one table, looked at under the campaign's row lock.
 
-    draft ──send──▶ sending ──finish──▶ sent
-      │              ▲  │ ▲
-      └─schedule─▶ scheduled │ │ (due)
-                     │  ▼    │
-                     └▶ paused ──resume──▶ where it was
+    draft ──schedule──▶ scheduled ──due──▶ sending ──finish──▶ sent
+      └────────────────send───────────────────▲
+    scheduled | sending ──pause──▶ paused ──resume──▶ where it was
     scheduled | sending | paused ──cancel──▶ cancelled
 
 Only a draft is edited or deleted; what is sent or cancelled stays as it is.
