@@ -119,12 +119,11 @@ def start(home: Path, port: int) -> Iterator[Callable[..., Up]]:
 
     yield begin
     for one in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            left = [psutil.Process(one.process.pid), *psutil.Process(one.process.pid).children(recursive=True)]
-            if one.process.poll() is None:
-                one.process.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs(left, timeout=25)
-            for process in alive:
+        if one.process.poll() is None:
+            left = psutil.Process(one.process.pid).children(recursive=True)
+            one.process.send_signal(signal.SIGTERM)
+            one.process.wait(30)
+            for process in psutil.wait_procs(left, timeout=10)[1]:
                 process.kill()
 
 
@@ -160,6 +159,7 @@ def test_a_killed_supervisor_hinders_nothing(start):
     up.ready()
     everything = psutil.Process(up.process.pid).children(recursive=True)
     up.process.kill()
+    up.process.wait()
 
     again = start()
     again.ready()
