@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 MESSAGE_ID = re.compile(rb"^Message-ID:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+TAKEN = b"250 2.0.0 taken\r\n"
 EHLO = b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
 
 
@@ -25,6 +26,7 @@ class Session(asyncio.Protocol):
         self.delay = delay
         self.buffer = b""
         self.content = False
+        self.held = False
         self.recipient = b""
 
     def connection_made(self, transport) -> None:
@@ -33,48 +35,46 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer = self.buffer + data if self.buffer else data
-        out = []
-        while True:
-            if self.content:
-                end = self.buffer.find(b"\r\n.\r\n")
-                if end < 0:
-                    break
-                if self.log is not None:
-                    found = MESSAGE_ID.search(self.buffer, 0, end)
-                    os.write(self.log, b"%b\t%b\n" % (self.recipient, found[1] if found else b"-"))
-                self.buffer = self.buffer[end + 5 :]
-                self.content = False
-                if self.delay:
-                    self.reply(out)
-                    out = []
-                    asyncio.get_running_loop().call_later(self.delay, self.reply, [b"250 2.0.0 taken\r\n"])
-                else:
-                    out.append(b"250 2.0.0 taken\r\n")
-                continue
-            line, found, rest = self.buffer.partition(b"\r\n")
-            if not found:
-                break
-            self.buffer = rest
-            verb = line[:4].upper()
-            if verb == b"DATA":
-                self.content = True
-                out.append(b"354 go on\r\n")
-            elif verb == b"EHLO":
-                out.append(EHLO)
-            elif verb == b"QUIT":
-                out.append(b"221 2.0.0 bye\r\n")
-                self.reply(out)
-                self.transport.close()
-                return
-            else:
-                if verb == b"RCPT":
-                    self.recipient = line[line.index(b"<") + 1 : line.index(b">")]
-                out.append(b"250 2.0.0 ok\r\n")
-        self.reply(out)
+        if not self.held:
+            self.go_on([])
 
-    def reply(self, out: list[bytes]) -> None:
+    def go_on(self, out: list[bytes]) -> None:
+        """Answer what can be answered; while a verdict is held back nothing behind it is."""
+        self.held = False
+        while not self.held:
+            end = self.buffer.find(b"\r\n.\r\n" if self.content else b"\r\n")
+            if end < 0:
+                break
+            head, self.buffer = self.buffer[:end], self.buffer[end + (5 if self.content else 2) :]
+            if not self.content:
+                out.append(self.command(head))
+                continue
+            self.content = False
+            if self.log is not None:
+                found = MESSAGE_ID.search(head)
+                os.write(self.log, b"%b\t%b\n" % (self.recipient, found[1] if found else b"-"))
+            if self.delay:
+                self.held = True
+                asyncio.get_running_loop().call_later(self.delay, self.go_on, [TAKEN])
+            else:
+                out.append(TAKEN)
         if out and not self.transport.is_closing():
             self.transport.write(b"".join(out))
+
+    def command(self, line: bytes) -> bytes:
+        """Return the answer to a command."""
+        verb = line[:4].upper()
+        if verb == b"DATA":
+            self.content = True
+            return b"354 go on\r\n"
+        if verb == b"EHLO":
+            return EHLO
+        if verb == b"QUIT":
+            asyncio.get_running_loop().call_soon(self.transport.close)
+            return b"221 2.0.0 bye\r\n"
+        if verb == b"RCPT":
+            self.recipient = line[line.index(b"<") + 1 : line.index(b">")]
+        return b"250 2.0.0 ok\r\n"
 
 
 async def serve(log: Path | None, delay: float) -> None:

@@ -14,6 +14,7 @@ import logging
 import random
 import signal
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -43,8 +44,8 @@ FAN_OUT_EVERY: Final = 2.0
 LAST_WORDS: Final = 3.0
 
 
-async def run(settings: Settings) -> None:
-    """Run until a signal comes.
+async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
+    """Run until a signal comes. ``lease`` is how long a worker that went away keeps its letters.
 
     Raises:
         Unavailable: the database does not answer at the start.
@@ -60,13 +61,22 @@ async def run(settings: Settings) -> None:
         async with pool.acquire() as db:
             await open_secret(db, vault, CANARY)
             erasure_key = await open_secret(db, vault, ERASURE_KEY)
-        await Worker(settings, pool, vault, erasure_key, stop).run()
+        await Worker(settings, pool, vault, erasure_key, stop, lease=lease).run()
 
 
 class Worker:
     """The parts of one worker, wired together."""
 
-    def __init__(self, settings: Settings, pool: Pool, vault: Vault, erasure_key: bytes, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        vault: Vault,
+        erasure_key: bytes,
+        stop: asyncio.Event,
+        *,
+        lease: timedelta = LEASE,
+    ) -> None:
         self._settings = settings
         self._pool = pool
         self._erasure_key = erasure_key
@@ -79,10 +89,10 @@ class Worker:
         for_messages, for_campaigns = transports(settings)
         self._recorder = Recorder(pool, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
         self._messages = Dispatcher(
-            pool, MessageSource(signers, erasure_key, lease=LEASE), for_messages, self._recorder
+            pool, MessageSource(signers, erasure_key, lease=lease), for_messages, self._recorder, lease=lease
         )
-        campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=LEASE)
-        self._campaigns = Dispatcher(pool, campaigns, for_campaigns, self._recorder)
+        campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=lease)
+        self._campaigns = Dispatcher(pool, campaigns, for_campaigns, self._recorder, lease=lease)
 
     async def run(self) -> None:
         """Work until the stop, then come to rest."""

@@ -10,7 +10,7 @@ import msgspec
 
 from mailbase.letters.compile import compile_campaign
 from mailbase.letters.content import Content
-from mailbase.sending import counters, deliveries, keys
+from mailbase.sending import deliveries, keys
 from mailbase.vault import Vault
 
 SECRET = "a-secret-for-tests-only"
@@ -106,10 +106,22 @@ async def assert_counters(db, campaign_id):
     assert counted == recount
 
 
-class WorkerProcess:
-    """A real ``mailbase worker``."""
+RUN = """
+import sys, uvloop
+from datetime import timedelta
+from mailbase.config import Settings
+from mailbase.home import complete
+from mailbase.worker import run
+uvloop.run(run(complete(Settings.from_env()), lease=timedelta(seconds=float(sys.argv[1]))))
+"""
 
-    def __init__(self, database_url, data_dir: Path, *, smtp_port=None, workers=1, connections=10, log=None, **env):
+
+class WorkerProcess:
+    """A real worker, in a process of its own, with leases short enough to wait for."""
+
+    def __init__(
+        self, database_url, data_dir: Path, *, smtp_port=None, workers=1, connections=10, lease=3.0, log=None, **env
+    ):
         self.env = {
             "PATH": os.defpath,
             "MAILBASE_DATABASE_URL": database_url,
@@ -122,6 +134,7 @@ class WorkerProcess:
         }
         if smtp_port is not None:
             self.env["MAILBASE_SMTP_URL"] = f"smtp://127.0.0.1:{smtp_port}?tls=none&connections={connections}"
+        self.lease = lease
         self.log = log or data_dir / "worker.log"
         self.start()
 
@@ -129,7 +142,7 @@ class WorkerProcess:
         """Start (again)."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mailbase", "worker"], env=self.env, stdout=log, stderr=log
+                [sys.executable, "-c", RUN, str(self.lease)], env=self.env, stdout=log, stderr=log
             )
 
     def signal(self, number):
