@@ -6,6 +6,7 @@ One request, one transaction: opened when a handler first asks for ``db``, commi
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from html import escape
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final, Literal
@@ -173,6 +174,7 @@ def page(problem: Problem) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     bare = text.strip()
     match = re.fullmatch(r"\[([^\]]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+", bare)

@@ -5,6 +5,7 @@ database, so every process answers the same.
 """
 
 import os
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -43,9 +44,14 @@ SELECT kind, status, count(*)::float8 AS n FROM jobs GROUP BY kind, status
 
 def answered(method: str, route: str, status: int, seconds: float) -> None:
     """Count one request; ``route`` is the template, never the path, which may hold a token."""
-    process = str(os.getpid())
-    _REQUESTS.labels(process, method, route, str(status)).inc()
-    _SECONDS.labels(process, route).observe(seconds)
+    requests, took = _children(os.getpid(), method, route, status)
+    requests.inc()
+    took.observe(seconds)
+
+
+@lru_cache(maxsize=4096)
+def _children(process: int, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return _REQUESTS.labels(str(process), method, route, str(status)), _SECONDS.labels(str(process), route)
 
 
 async def exposition(db: Connection) -> bytes:

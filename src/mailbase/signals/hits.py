@@ -169,8 +169,8 @@ STORE = """
 WITH signal AS (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
     SELECT delivery_id, campaign_id, subscriber_id, CASE WHEN link = 0 THEN 'open' ELSE 'click' END, nullif(link, 0),
-           verdict, reason, ip, user_agent, at
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::inet[], $8::text[], $9::timestamptz[])
+           verdict, reason, ip::inet, user_agent, at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
          AS new (delivery_id, campaign_id, subscriber_id, link, verdict, reason, ip, user_agent, at)
 ), engaged AS (
     UPDATE subscribers SET engaged_at = person.at
@@ -218,7 +218,7 @@ def _row(one: _New) -> tuple[object, ...]:
         hit.link,
         one.judgement.verdict,
         one.judgement.reason,
-        hit.address if known else None,
+        str(hit.address) if known and hit.address else None,
         hit.user_agent if known else None,
         one.at,
     )

@@ -36,6 +36,7 @@ _AGAIN: Final = (*CONNECTION_ERRORS, asyncpg.DeadlockDetectedError, asyncpg.Seri
 
 class _Waiting(Struct):
     hit: Hit
+    since: float
     place: asyncio.Future[Place | None]
 
 
@@ -48,6 +49,7 @@ class Recorder:
         self._patience = patience
         self._slot = counters.own_slot()
         self._waiting: deque[_Waiting] = deque()
+        self._flying: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
@@ -61,21 +63,36 @@ class Recorder:
         if self._closing or len(self._waiting) >= WAITING:
             raise Unavailable("too many requests wait for the database")
         place: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(hit, place))
+        self._waiting.append(_Waiting(hit, self.clock(), place))
         self._wake.set()
-        try:
-            async with asyncio.timeout(self._patience):
-                return await place
-        except TimeoutError:
-            raise Unavailable("the database does not answer") from None
+        return await place
 
     async def run(self) -> None:
         """Commit batch after batch until :meth:`close` and nothing waits any more."""
+        impatient = asyncio.create_task(self._give_up(), name="signals' patience")
+        try:
+            await self._run()
+        finally:
+            impatient.cancel()
+
+    async def _give_up(self) -> None:
+        """Fail those that have waited for longer than the patience; cheaper than a timer for each."""
+        while True:
+            await asyncio.sleep(self._patience / 20)
+            oldest = self.clock() - self._patience
+            for one in (*self._flying, *self._waiting):
+                if one.since > oldest:
+                    break
+                if not one.place.done():
+                    one.place.set_exception(Unavailable("the database does not answer"))
+
+    async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._flying = batch
                 await self._flush(batch)
             if self._closing:
                 return
