@@ -108,7 +108,7 @@ INSERT INTO recipient_domains (domain, provider) VALUES
 CREATE TABLE subscribers (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     email text NOT NULL,                          -- as given, domain as A-label in lower case: this is what is written to
-    email_key text NOT NULL UNIQUE,               -- lower-case local part @ A-label domain: one person, one row
+    email_key text NOT NULL,                      -- lower-case local part @ A-label domain: one person, one row
     domain text NOT NULL,                         -- A-label
     status text NOT NULL CHECK (status IN ('pending', 'active', 'unsubscribed', 'bounced', 'complained', 'archived')),
     attributes jsonb NOT NULL DEFAULT '{}',
@@ -128,7 +128,7 @@ CREATE TABLE subscribers (
 CREATE INDEX subscribers_status ON subscribers (status, id);
 CREATE INDEX subscribers_tags ON subscribers USING gin (tags);
 CREATE INDEX subscribers_interests ON subscribers USING gin (interests);
-CREATE INDEX subscribers_prefix ON subscribers (email_key text_pattern_ops);
+CREATE UNIQUE INDEX subscribers_email_key ON subscribers (email_key text_pattern_ops);  -- equality and prefixes alike, compared byte by byte
 CREATE INDEX subscribers_pending ON subscribers (created_at) WHERE status = 'pending';
 
 CREATE TABLE suppressions (                       -- whom never to write to
@@ -140,9 +140,11 @@ CREATE TABLE suppressions (                       -- whom never to write to
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Consents and events leave with the person by a trigger on subscribers, not by a foreign key: its check a row is what an import
+-- of a million people would mostly wait for. Who writes them holds the person's row (FOR KEY SHARE), or has just made it.
 CREATE TABLE consents (                           -- append only; leaves with the person
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    subscriber_id bigint NOT NULL REFERENCES subscribers ON DELETE CASCADE,
+    subscriber_id bigint NOT NULL,
     act text NOT NULL DEFAULT 'given' CHECK (act IN ('given', 'confirmed', 'withdrawn')),
     purpose text NOT NULL,
     text text NOT NULL,                           -- the exact words
@@ -165,7 +167,7 @@ CREATE TRIGGER consents_append_only BEFORE UPDATE ON consents FOR EACH ROW EXECU
 
 CREATE TABLE subscriber_events (                  -- the timeline; opens and clicks live in `signals` and are merged in
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    subscriber_id bigint NOT NULL REFERENCES subscribers ON DELETE CASCADE,
+    subscriber_id bigint NOT NULL,
     kind text NOT NULL,                           -- created, imported, submitted, confirmed, unsubscribed, preferences, bounced, complained, …
     at timestamptz NOT NULL DEFAULT now(),
     campaign_id bigint,
@@ -174,6 +176,14 @@ CREATE TABLE subscriber_events (                  -- the timeline; opens and cli
     data jsonb NOT NULL DEFAULT '{}'
 );
 CREATE INDEX subscriber_events_subscriber ON subscriber_events (subscriber_id, id);
+
+CREATE FUNCTION subscribers_leave() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM consents WHERE subscriber_id IN (SELECT id FROM gone);
+    DELETE FROM subscriber_events WHERE subscriber_id IN (SELECT id FROM gone);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscribers_leave AFTER DELETE ON subscribers REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION subscribers_leave();
 
 -- ── Forms and opt-in ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from mailbase.db import Connection
+from mailbase.errors import NotFound
 
 
 class ConsentGiven(msgspec.Struct, kw_only=True):
@@ -49,7 +50,7 @@ def version(text: str, policy_url: str | None) -> bytes:
 
 RECORD = """
 INSERT INTO consents (subscriber_id, act, purpose, text, text_hash, policy_url, source, form_id, confirmation_id, page, ip, user_agent, at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::inet, $12, coalesce($13, now()))
+SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::inet, $12, coalesce($13, now()) FROM subscribers WHERE id = $1 FOR KEY SHARE
 RETURNING id
 """
 
@@ -63,12 +64,19 @@ async def record(
     form_id: int | None = None,
     confirmation_id: int | None = None,
 ) -> int:
-    """Append a consent (``given``) or the act that confirmed it (``confirmed``) and return its id."""
+    """Append a consent (``given``) or the act that confirmed it (``confirmed``) and return its id.
+
+    Raises:
+        NotFound: there is nobody of this id.
+
+    """
     words = version(consent.text, consent.policy_url)
-    line: int = await db.fetchval(
+    line: int | None = await db.fetchval(
         RECORD, subscriber_id, act, consent.purpose, consent.text, words, consent.policy_url, consent.source, form_id, confirmation_id,
         consent.page, consent.ip, consent.user_agent, consent.at,
     )  # fmt: skip
+    if line is None:
+        raise NotFound("There is no such subscriber.")
     return line
 
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from mailbase.audience import addresses, limits
+from mailbase.audience.addresses import Address
 from mailbase.audience.csv_files import SURROGATE, Record
 from mailbase.audience.suppressions import erased_value
 from mailbase.errors import Invalid
@@ -27,6 +29,9 @@ STAGED: Final = (
     "timezone",
 )
 SMALL: Final = 2000  # cells shorter than this together are under 16 kB of JSON in any case
+
+NO_TAGS: Final[list[str]] = []
+NO_INTERESTS: Final[list[int]] = []
 
 Staged = tuple[int, str, str, str, str | None, dict[str, str], list[str], list[int], str | None, str | None]
 Rejected = tuple[int, str | None, str]
@@ -131,9 +136,9 @@ class Judge:
     def _one(self, record: Record) -> Staged | Rejected:
         line, cells, wrong = record
         place = self._columns
-        if wrong is None and len(cells) < place.width:
+        if len(cells) < place.width:
             cells += [""] * (place.width - len(cells))
-        text = cells[place.email].strip() if len(cells) > place.email else ""
+        text = cells[place.email].strip()
         if wrong is not None:
             return line, _printable(text), wrong
         if len(cells) > place.width and any(cells[place.width :]):
@@ -143,51 +148,54 @@ class Judge:
         address = addresses.read(text)
         if isinstance(address, str):
             return line, _printable(text), f"not an e-mail address: {address}"
+        return self._rest(line, cells, address)
+
+    def _rest(self, line: int, cells: list[str], address: Address) -> Staged | Rejected:
+        place = self._columns
         attributes = {name: cell for index, name in place.attributes if (cell := cells[index].strip())}
-        locale = cells[place.locale].strip() if place.locale >= 0 else ""
-        timezone = cells[place.timezone].strip() if place.timezone >= 0 else ""
-        tags = _split(cells[place.tags]) if place.tags >= 0 else []
-        slugs = _split(cells[place.interests]) if place.interests >= 0 else []
-        reason = self._wrong(attributes, locale, timezone, tags, slugs)
+        reason = _wrong_attributes(attributes)
+        tags, known, locale, timezone = NO_TAGS, NO_INTERESTS, None, None
+        if place.tags >= 0:
+            tags, reason = self._tags(cells[place.tags], reason)
+        if place.interests >= 0:
+            known, reason = self._interest_ids(cells[place.interests], reason)
+        if place.locale >= 0 and (locale := cells[place.locale].strip() or None) and not limits.is_locale(locale):
+            reason = f"not a locale: {locale[:40]}"
+        if (
+            place.timezone >= 0
+            and (timezone := cells[place.timezone].strip() or None)
+            and not limits.is_timezone(timezone)
+        ):
+            reason = f"not a time zone: {timezone[:60]}"
         if reason is not None:
-            return line, address.email, reason
+            return line, address.email, reason.replace("\0", "?")
         erased = None if self._erasure_key is None else erased_value(address.key, self._erasure_key)
-        known = [self._interests[slug] for slug in slugs]
-        return (
-            line,
-            address.email,
-            address.key,
-            address.domain,
-            erased,
-            attributes,
-            tags,
-            known,
-            locale or None,
-            timezone or None,
-        )
+        return line, address.email, address.key, address.domain, erased, attributes, tags, known, locale, timezone
 
-    def _wrong(
-        self, attributes: dict[str, Any], locale: str, timezone: str, tags: list[str], slugs: list[str]
-    ) -> str | None:
-        values = "".join(attributes.values())
-        if "\0" in values or len(values) > SMALL:
-            errors = limits.check_attributes(attributes)
-            if errors:
-                return f"{errors[0].field}: {errors[0].message}"
-        if locale and not limits.is_locale(locale):
-            return f"not a locale: {locale[:40]}"
-        if timezone and not limits.is_timezone(timezone):
-            return f"not a time zone: {timezone[:60]}"
-        if tags and (wrong := limits.check_tags(tags)):
-            return f"tags: {wrong[0].message}"
-        for slug in slugs:
-            if slug not in self._interests:
-                return f"no such interest: {slug[:80]}"
-        return None
+    def _tags(self, cell: str, reason: str | None) -> tuple[list[str], str | None]:
+        tags, wrong = _read_tags(cell)
+        return tags, reason or wrong
+
+    def _interest_ids(self, cell: str, reason: str | None) -> tuple[list[int], str | None]:
+        slugs, _ = _read_tags(cell)
+        unknown = next((slug for slug in slugs if slug not in self._interests), None)
+        if unknown is not None:
+            return NO_INTERESTS, reason or f"no such interest: {unknown[:80]}"
+        return [self._interests[slug] for slug in slugs], reason
 
 
-def _split(cell: str) -> list[str]:
-    return list(dict.fromkeys(part for text in SPLIT.split(cell) if (part := text.strip())))
+def _wrong_attributes(attributes: dict[str, Any]) -> str | None:
+    values = "".join(attributes.values())
+    if ("\0" in values or len(values) > SMALL) and (errors := limits.check_attributes(attributes)):
+        return f"{errors[0].field}: {errors[0].message}"
+    return None
+
+
+@lru_cache(4096)
+def _read_tags(cell: str) -> tuple[list[str], str | None]:
+    tags = list(dict.fromkeys(part for text in SPLIT.split(cell) if (part := text.strip())))
+    wrong = limits.check_tags(tags)
+    return tags, f"tags: {wrong[0].message}" if wrong else None
 
 
 def _printable(text: str) -> str | None:

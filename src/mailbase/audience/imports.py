@@ -1,14 +1,15 @@
 """Imports: a CSV file becomes subscribers, all of it or nothing.
 
-The file waits in slices in ``job_uploads``, so any worker can read it. It is checked line by line, copied into a temporary table
-and merged by one statement; the merge, the ledger, the rejected lines and the job's result commit together, under the job's fence.
-A worker killed on the way leaves nothing behind, and the next one starts over.
+The file waits in slices in ``job_uploads``, so any worker can read it. Slice by slice it is checked line by line, copied into a
+temporary table and merged by one statement, while the next slice is being checked. All of it, the ledger, the rejected lines and the
+job's result are one transaction, under the job's fence: a worker killed on the way leaves nothing behind, and the next one starts over.
 
 Of lines with the same address the first one counts. Skipped are: those others, people who left, bounced or complained, suppressed
 and erased addresses, and, with ``on_conflict: "skip"``, people who are there already.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, Literal
 
@@ -17,8 +18,8 @@ import msgspec
 from mailbase import queue
 from mailbase.audience import consents, import_rows
 from mailbase.audience.consents import ConsentGiven
-from mailbase.audience.csv_files import Record, Records
-from mailbase.audience.import_rows import STAGED, Judge
+from mailbase.audience.csv_files import Records
+from mailbase.audience.import_rows import STAGED, Judge, Rejected, Staged
 from mailbase.db import Connection, Pool
 from mailbase.errors import Invalid, NotFound
 from mailbase.queue import Job, Lease
@@ -27,6 +28,7 @@ KIND: Final = "import"
 SLICE: Final = 1 << 20
 PATIENCE: Final = 6 * 3600.0  # one statement may merge millions of lines
 
+Batch = tuple[list[Staged], list[Rejected]]
 OnConflict = Literal["error", "merge", "replace", "skip"]
 
 
@@ -71,13 +73,6 @@ SELECT data FROM job_uploads WHERE job_id = $1 AND seq = $2
 """
 
 
-async def _slices(db: Connection, job_id: int) -> AsyncGenerator[bytes]:
-    seq = 0
-    while (data := await db.fetchval(SLICE_OF, job_id, seq)) is not None:
-        yield data
-        seq += 1
-
-
 INTERESTS = """
 SELECT slug, id FROM interests
 """
@@ -100,14 +95,14 @@ SELECT pg_advisory_xact_lock(hashtextextended('mailbase audience', 0))
 MERGE = """
 WITH judged AS MATERIALIZED (
     SELECT staged.*, subscribers.id AS subscriber_id,
-           CASE WHEN nth > 1 THEN 'duplicate'
+           CASE WHEN nth > 1 OR subscribers.xmin = pg_current_xact_id()::xid THEN 'duplicate'
                 WHEN subscribers.status IN ('unsubscribed', 'bounced', 'complained') THEN 'left'
                 WHEN coalesce(by_email.id, by_domain.id, by_hash.id) IS NOT NULL THEN 'suppressed'
                 WHEN subscribers.id IS NULL THEN 'create'
                 WHEN $2 IN ('merge', 'replace') THEN 'update'
                 WHEN $2 = 'skip' THEN 'exists'
                 ELSE 'conflict' END AS verdict
-      FROM (SELECT *, row_number() OVER (PARTITION BY email_key ORDER BY line) AS nth FROM staging) AS staged
+      FROM (SELECT *, row_number() OVER (PARTITION BY email_key COLLATE "C" ORDER BY line) AS nth FROM staging) AS staged
       LEFT JOIN subscribers ON subscribers.email_key = staged.email_key
       LEFT JOIN suppressions AS by_email ON by_email.value = staged.email_key
       LEFT JOIN suppressions AS by_domain ON by_domain.value = staged.domain
@@ -118,7 +113,7 @@ WITH judged AS MATERIALIZED (
            CASE WHEN tags = '{}' THEN $3 ELSE ARRAY(SELECT DISTINCT tag FROM unnest($3::text[] || tags) AS tag ORDER BY tag) END,
            CASE WHEN interests = '{}' THEN $4 ELSE ARRAY(SELECT DISTINCT i FROM unnest($4::bigint[] || interests) AS i ORDER BY i) END,
            locale, timezone, 'import'
-      FROM judged WHERE verdict = 'create' ORDER BY line
+      FROM judged WHERE verdict = 'create'
     ON CONFLICT (email_key) DO NOTHING
     RETURNING id
 ), updated AS (
@@ -147,7 +142,7 @@ WITH judged AS MATERIALIZED (
     SELECT $1, line, email, 'already a subscriber' FROM judged WHERE verdict = 'conflict'
 )
 SELECT (SELECT count(*) FROM created) AS created, (SELECT count(*) FROM updated) AS updated,
-       count(*) FILTER (WHERE verdict = 'conflict') AS conflicts, count(*) AS staged
+       count(*) FILTER (WHERE verdict = 'conflict') AS conflicts
   FROM judged
 """
 
@@ -161,56 +156,89 @@ async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -
 
     """
     plan = msgspec.convert(held.payload, Plan)
+    result = Result(0, 0, 0, 0)
     async with pool.acquire() as db, db.transaction():
         await db.execute(STAGING)
-        rejected = await _stage(db, held, plan, progress, erasure_key)
         await db.execute(TURN, timeout=PATIENCE)
-        await db.execute("ANALYZE staging")
-        merged = await _merge(db, held.id, plan)
-        refused = rejected + merged["conflicts"]
-        result = Result(
-            merged["created"],
-            merged["updated"],
-            merged["staged"] - merged["created"] - merged["updated"] - merged["conflicts"],
-            refused,
+        interests = {row["slug"]: row["id"] for row in await db.fetch(INTERESTS)}
+        reader = _Reader(plan, interests, erasure_key if await db.fetchval(ANYBODY_ERASED) else None)
+        async with contextlib.aclosing(_ahead(_judged(pool, held.id, reader))) as batches:
+            async for batch in batches:
+                await _take(db, held.id, plan, batch, result)
+                progress.done += len(batch[0]) + len(batch[1])
+        if not reader.started:
+            raise Invalid("The file is empty.", code="empty_file")
+        await queue.finish(db, held, result, done=progress.done)
+
+
+class _Reader:
+    """Turns slices of the file into lines that may come in and lines that may not; runs in a thread."""
+
+    def __init__(self, plan: Plan, interests: dict[str, int], erasure_key: bytes | None) -> None:
+        self._plan = plan
+        self._interests = interests
+        self._erasure_key = erasure_key
+        self._records = Records()
+        self._judge: Judge | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there was a header."""
+        return self._judge is not None
+
+    def read(self, data: bytes, *, final: bool) -> Batch:
+        """Return what this slice completes."""
+        records = self._records.feed(data, final=final)
+        if self._judge is None and records:
+            self._judge = Judge(
+                import_rows.columns(records[0][1], self._plan.mapping), self._interests, self._erasure_key
+            )
+            del records[0]
+        return self._judge.sort(records) if self._judge else ([], [])
+
+
+async def _judged(pool: Pool, job_id: int, reader: _Reader) -> AsyncGenerator[Batch]:
+    seq, final = 0, False
+    while not final:
+        async with pool.acquire() as db:
+            data = await db.fetchval(SLICE_OF, job_id, seq)
+        final = data is None
+        yield await asyncio.to_thread(reader.read, data or b"", final=final)
+        seq += 1
+
+
+async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
+    """Let the next slice be checked while PostgreSQL merges this one."""
+    following = asyncio.ensure_future(anext(batches, None))
+    try:
+        while (batch := await following) is not None:
+            following = asyncio.ensure_future(anext(batches, None))
+            yield batch
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+        await batches.aclose()
+
+
+async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: Result) -> None:
+    """Merge one batch; of later lines with an address this transaction wrote already, the row's ``xmin`` tells."""
+    staged, rejected = batch
+    if rejected:
+        lines = [(job_id, *reject) for reject in rejected]
+        await db.copy_records_to_table(
+            "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
         )
-        await queue.finish(db, held, result, done=merged["staged"] + rejected)
-
-
-async def _stage(db: Connection, held: Lease, plan: Plan, progress: Progress, erasure_key: bytes) -> int:
-    """Check every line; copy the good ones to the staging table, the others to the rejected. Return how many these are."""
-    interests = {row["slug"]: row["id"] for row in await db.fetch(INTERESTS)}
-    key = erasure_key if await db.fetchval(ANYBODY_ERASED) else None
-    records = Records()
-    judge: Judge | None = None
-    refused = 0
-    async for data, final in _with_end(_slices(db, held.id)):
-        found: list[Record] = await asyncio.to_thread(records.feed, data, final=final)
-        if judge is None and found:
-            judge = Judge(import_rows.columns(found[0][1], plan.mapping), interests, key)
-            del found[0]
-        if judge is None:
-            continue
-        for start in range(0, len(found), 5000):
-            staged, rejected = await asyncio.to_thread(judge.sort, found[start : start + 5000])
-            await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
-            if rejected:
-                lines = [(held.id, *reject) for reject in rejected]
-                await db.copy_records_to_table(
-                    "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
-                )
-            refused += len(rejected)
-            progress.done += len(staged) + len(rejected)
-    if judge is None:
-        raise Invalid("The file is empty.", code="empty_file")
-    progress.total = progress.done
-    return refused
-
-
-async def _with_end(slices: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
-    async for data in slices:
-        yield data, False
-    yield b"", True
+        result.rejected += len(rejected)
+    if not staged:
+        return
+    await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
+    await db.execute("ANALYZE staging")
+    merged = await _merge(db, job_id, plan)
+    await db.execute("TRUNCATE staging")
+    result.created += merged["created"]
+    result.updated += merged["updated"]
+    result.rejected += merged["conflicts"]
+    result.skipped += len(staged) - merged["created"] - merged["updated"] - merged["conflicts"]
 
 
 async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:

@@ -194,7 +194,7 @@ RETURNING attributes, cardinality(tags) AS tags
 
 REPLACE = """
 UPDATE subscribers
-   SET attributes = coalesce($2, '{}'::jsonb), tags = coalesce($3, '{}'), interests = coalesce($4, '{}'), locale = $5, timezone = $6, updated_at = now()
+   SET attributes = coalesce($2, '{}'::jsonb), tags = coalesce($3, '{}'::text[]), interests = coalesce($4, '{}'::bigint[]), locale = $5, timezone = $6, updated_at = now()
  WHERE id = $1
 RETURNING attributes, cardinality(tags) AS tags
 """

@@ -29,7 +29,8 @@ class Event(msgspec.Struct):
 
 
 NOTE = """
-INSERT INTO subscriber_events (subscriber_id, kind, campaign_id, delivery_id, form_id, data) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO subscriber_events (subscriber_id, kind, campaign_id, delivery_id, form_id, data)
+SELECT id, $2, $3, $4, $5, $6 FROM subscribers WHERE id = $1 FOR KEY SHARE
 """
 
 
@@ -43,7 +44,7 @@ async def note(
     form_id: int | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append a line."""
+    """Append a line; nothing for somebody who is gone."""
     await db.execute(NOTE, subscriber_id, kind, campaign_id, delivery_id, form_id, dict(data or {}))
 
 
