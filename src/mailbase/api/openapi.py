@@ -76,6 +76,20 @@ SAMPLES: Final = {
 }
 
 
+MULTIPART: Final[dict[str, dict[str, Any]]] = {
+    "create_import": {
+        "file": {"type": "string", "format": "binary", "description": "The CSV file."},
+        "options": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "What to do with it.",
+            "examples": ['{"consent": {"purpose": "newsletter", "text": "I want to receive the newsletter."}}'],
+        },
+    }
+}
+"""Bodies that are streamed by hand, which Litestar does not see."""
+
+
 class JsonPlugin(OpenAPIRenderPlugin):
     """Serves the finished document."""
 
@@ -149,7 +163,29 @@ def _describe(path: str, method: str, operation: dict[str, Any], scope: str | No
     operation["summary"] = operation.get("operationId", "").replace("_", " ").capitalize()
     for parameter in operation.get("parameters", []):
         _present(parameter)
+    if parts := MULTIPART.get(operation.get("operationId", "")):
+        schema = {"type": "object", "required": list(parts), "properties": parts}
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     responses = operation.setdefault("responses", {})
+    if method == "put" and "200" in responses:  # an upsert that creates says so
+        responses.setdefault("201", {**responses["200"], "description": "Created."})
+    _refusals(path, method, operation, keyed=keyed)
+    if keyed:
+        _needs_key(method, operation, scope, schemas)
+    bodies = [
+        operation.get("requestBody", {}),
+        *(answer for status, answer in responses.items() if status.startswith("2")),
+    ]
+    for body in bodies:
+        media = body.get("content", {}).get("application/json")
+        if media and media.get("schema") == {"type": "string"}:
+            media["schema"] = {"type": "object"}  # rendered by the handler itself
+        if media and media.get("schema") and "example" not in media and "examples" not in media:
+            media["example"] = example(media["schema"], schemas)
+
+
+def _refusals(path: str, method: str, operation: dict[str, Any], *, keyed: bool) -> None:
+    responses = operation["responses"]
     for status in _statuses(path, method, operation, keyed=keyed):
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         if not keyed:
@@ -158,26 +194,34 @@ def _describe(path: str, method: str, operation: dict[str, Any], scope: str | No
             responses[str(status)].setdefault("content", {}).update(content)
         else:
             responses[str(status)] = {"description": WORDS[status], "content": content}
-    if keyed:
-        operation["security"] = [{"key": []}]
-        if scope:
-            operation["x-scope"] = scope
-            operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".strip()
-        if method == "post":
-            header = {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-            }
-            operation.setdefault("parameters", []).append(header)
-    for holder in [
-        operation.get("requestBody", {}),
-        *(answer for status, answer in responses.items() if status.startswith("2")),
-    ]:
-        media = holder.get("content", {}).get("application/json")
-        if media and media.get("schema") and "example" not in media and "examples" not in media:
-            media["example"] = example(media["schema"], schemas)
+
+
+def _needs_key(method: str, operation: dict[str, Any], scope: str | None, schemas: Mapping[str, Any]) -> None:
+    _close(operation.get("requestBody", {}), schemas)
+    operation["security"] = [{"key": []}]
+    if scope:
+        operation["x-scope"] = scope
+        operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".strip()
+    if method == "post":
+        key = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+        header = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": key}
+        operation.setdefault("parameters", []).append(header)
+
+
+def _close(node: Any, schemas: Mapping[str, Any]) -> None:
+    """Say of every object in a body that it takes no other fields."""
+    if isinstance(node, list):
+        for item in node:
+            _close(item, schemas)
+    elif isinstance(node, dict):
+        if reference := node.get("$ref"):
+            _close(schemas[reference.rpartition("/")[2]], schemas)
+        elif "properties" in node:
+            if "additionalProperties" in node:
+                return  # seen already
+            node["additionalProperties"] = False
+        for item in node.values():
+            _close(item, schemas)
 
 
 def _present(parameter: dict[str, Any]) -> None:
@@ -193,9 +237,9 @@ def _present(parameter: dict[str, Any]) -> None:
 
 def _statuses(path: str, method: str, operation: Mapping[str, Any], *, keyed: bool) -> list[int]:
     wanted = set(KEYED if keyed else PUBLIC)
-    if "requestBody" not in operation:
+    if method in {"get", "delete"}:
         wanted -= {413, 415}
-        if method == "get" and not operation.get("parameters"):
+        if not operation.get("parameters"):
             wanted -= {422}
     if keyed and method == "get":
         wanted -= {409, 429}
