@@ -111,7 +111,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("purpose", "published", "status", "words"), FAULTS, ids=[f"{fault[0]}: {fault[3]}" for fault in FAULTS]
 )
-async def test_each_fault_is_found_and_said(purpose, published, status, words, client, dns_server):
+async def test_each_fault_is_found_and_said(purpose, published, status, words, *, client, dns_server):
     """A missing, foreign, doubled or unreadable record is named with what was found, and the domain is not verified."""
     made = await create(client)
     publish(dns_server, made)
@@ -193,7 +193,7 @@ async def test_keys_rest_encrypted(client, db):
     """Nothing of the private key lies readable in the database."""
     await create(client)
     blob = await db.fetchval("SELECT private_key FROM dkim_keys")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="deserialize"):
         serialization.load_der_private_key(blob, password=None)
 
 
@@ -240,7 +240,7 @@ async def test_a_name_in_any_script_becomes_an_a_label(client):
     assert (await client.post("/v1/domains", json={"name": made["name"]})).status_code == 409
 
 
-async def test_a_relay_may_sign(client, db, dns_server):
+async def test_a_relay_may_sign(client, dns_server):
     """With ``signing: false`` there is no key and no DKIM record; switched on later, there is one."""
     made = await create(client, signing=False)
     assert made["dkim"] is None

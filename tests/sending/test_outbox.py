@@ -81,7 +81,8 @@ async def kept(settings):
     return settings.outbox_dir
 
 
-async def test_the_viewer_pages_through_the_letters(client: httpx.AsyncClient, kept):
+@pytest.mark.usefixtures("kept")
+async def test_the_viewer_pages_through_the_letters(client: httpx.AsyncClient):
     """Newest first, fifty a page, with a link to the older ones."""
     first = await client.get("/outbox")
     assert first.status_code == 200
@@ -92,7 +93,8 @@ async def test_the_viewer_pages_through_the_letters(client: httpx.AsyncClient, k
     assert 'rel="next"' not in older.text
 
 
-async def test_nothing_of_a_letter_runs_in_the_viewer(client: httpx.AsyncClient, kept):
+@pytest.mark.usefixtures("kept")
+async def test_nothing_of_a_letter_runs_in_the_viewer(client: httpx.AsyncClient):
     """Subject, headers and text are escaped; the HTML comes in a sandbox whose policy forbids scripts."""
     page = await client.get("/outbox/60")
     assert "<script>" not in page.text
@@ -111,7 +113,8 @@ async def test_nothing_of_a_letter_runs_in_the_viewer(client: httpx.AsyncClient,
     assert raw.headers["content-disposition"] == 'attachment; filename="60.eml"'
 
 
-async def test_a_letter_that_is_not_there_is_not_found(client: httpx.AsyncClient, kept):
+@pytest.mark.usefixtures("kept")
+async def test_a_letter_that_is_not_there_is_not_found(client: httpx.AsyncClient):
     """Unknown numbers are 404 on every page of the viewer."""
     for path in ("/outbox/999", "/outbox/999/html", "/outbox/999/raw"):
         assert (await client.get(path)).status_code == 404
@@ -128,7 +131,8 @@ async def test_a_letter_nobody_can_parse_is_still_shown(client: httpx.AsyncClien
         assert (await client.get(path)).status_code == 200
 
 
-async def test_who_may_look(app, anonymous: httpx.AsyncClient, client: httpx.AsyncClient, kept):
+@pytest.mark.usefixtures("kept")
+async def test_who_may_look(app, anonymous: httpx.AsyncClient, client: httpx.AsyncClient):
     """The admin key opens the outbox anywhere; without it only a direct request from this machine under a local name."""
     assert (await client.get("/outbox", headers={"X-Forwarded-For": "203.0.113.1"})).status_code == 200
     assert (await anonymous.get("/outbox")).status_code == 401

@@ -456,7 +456,7 @@ async def test_a_cancelled_batch_leaves_no_letter_without_an_outcome():
 
     outcomes: list[Outcome] = []
     async with Slow() as peer, relay(peer.port, timeouts=PATIENT) as transport:
-        task = asyncio.create_task(transport.hand_over([envelope() for _ in range(5)], outcomes.append))
+        task = asyncio.create_task(transport.hand_over([envelope() for _ in range(5)], outcomes.append))  # noqa: RUF006  (awaited below)
         await until(lambda: peer.seen("DATA"))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -472,7 +472,7 @@ async def test_closing_ends_every_letter():
     """close() in the middle of a silent server gives every letter its outcome."""
     async with SmtpPeer({"DOT": SILENCE}) as peer, relay(peer.port, timeouts=Timeouts(quit=0.1)) as transport:
         outcomes: list[Outcome] = []
-        task = asyncio.create_task(transport.hand_over([envelope() for _ in range(4)], outcomes.append))
+        task = asyncio.create_task(transport.hand_over([envelope() for _ in range(4)], outcomes.append))  # noqa: RUF006  (awaited below)
         await until(lambda: peer.seen("DATA"))
         await transport.close()
         await task

@@ -11,7 +11,7 @@ from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool
 from mailbase.errors import Invalid
-from mailbase.sending import domains, warmup
+from mailbase.sending import domain_checks, domains, warmup
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.domains import Domain
 from mailbase.sending.warmup import Preset, Warmup
@@ -135,7 +135,7 @@ async def verify_domain(
     domain_id: FromPath[int],
 ) -> Domain:
     """Look the records up and verify a really signed letter against the live key."""
-    return await domains.check(pool, vault, DnsResolver(settings.dns_servers), domain_id, settings)
+    return await domain_checks.check(pool, vault, DnsResolver(settings.dns_servers), domain_id, settings)
 
 
 @post(

@@ -3,7 +3,7 @@
     pending ── every required record is right ──▶ verified ⇄ failing
     a key:  next ── DNS shows it ──▶ active ── the next one takes over ──▶ retiring ──▶ gone
 
-Verification looks DNS up between two short transactions, never inside one.
+What moves a domain or a key along these arrows is a verification: see ``domain_checks``.
 """
 
 import asyncio
@@ -17,16 +17,13 @@ import msgspec
 from msgspec import Struct
 
 from mailbase.config import Settings
-from mailbase.db import Connection, Pool
+from mailbase.db import Connection
 from mailbase.errors import Conflict, Invalid, NotFound
-from mailbase.sending import dns_records, keys, verify, warmup
-from mailbase.sending.dkim import Signer
-from mailbase.sending.dns import Resolver
+from mailbase.sending import dns_records, keys, warmup
 from mailbase.sending.dns_records import Key, Record
 from mailbase.sending.warmup import Preset, Warmup
 from mailbase.vault import Vault
 
-REQUIRED = frozenset({"dkim", "spf", "dmarc"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 DomainStatus = Literal["pending", "verified", "failing"]
@@ -187,12 +184,13 @@ async def get(db: Connection, domain_id: int, settings: Settings) -> Domain:
     return await _shown(db, rows[0], settings)
 
 
-async def _keys(db: Connection, domain_id: int) -> list[Key]:
+async def stored_keys(db: Connection, domain_id: int) -> list[Key]:
+    """Return a domain's keys: the active one, the next, the retiring."""
     return [Key(row["id"], row["selector"], row["state"], row["public_key"]) for row in await db.fetch(KEYS, domain_id)]
 
 
 async def _shown(db: Connection, row: Any, settings: Settings) -> Domain:
-    stored = await _keys(db, row["id"])
+    stored = await stored_keys(db, row["id"])
     seen = {(one.name, one.type, one.value): one for one in msgspec.convert(row["findings"], list[Record])}
     records = dns_records.proposed(row["name"], stored, signing=row["signing"], settings=settings)
     active = next((key for key in stored if key.state == "active"), None)
@@ -242,7 +240,8 @@ UPDATE domains SET signing = $2, status = CASE WHEN status = 'verified' THEN 'pe
 """
 
 
-async def _lock(db: Connection, domain_id: int) -> bool:
+async def lock(db: Connection, domain_id: int) -> bool:
+    """Keep others from changing a domain until the transaction ends; return whether we sign for it."""
     rows = await db.fetch(LOCK, domain_id)
     if not rows:
         raise NotFound("There is no such domain.")
@@ -257,10 +256,10 @@ async def set_signing(db: Connection, vault: Vault, domain_id: int, signing: boo
         NotFound: there is none of that id.
 
     """
-    if await _lock(db, domain_id) == signing:
+    if await lock(db, domain_id) == signing:
         return
     await db.execute(SET_SIGNING, domain_id, signing)
-    if signing and not await _keys(db, domain_id):
+    if signing and not await stored_keys(db, domain_id):
         await _add_key(db, vault, domain_id, "active")
 
 
@@ -277,9 +276,9 @@ async def rotate(db: Connection, vault: Vault, domain_id: int) -> None:
         Conflict: ``not_signing``, or ``rotation_pending``: a next key waits for DNS already.
 
     """
-    if not await _lock(db, domain_id):
+    if not await lock(db, domain_id):
         raise Conflict("The relay signs for this domain; there is no key here to rotate.", code="not_signing")
-    if any(key.state == "next" for key in await _keys(db, domain_id)):
+    if any(key.state == "next" for key in await stored_keys(db, domain_id)):
         raise Conflict("The next key is there already; publish its record and verify.", code="rotation_pending")
     dropped = frozenset(row["selector"] for row in await db.fetch(DROP_OLD, domain_id))
     await _add_key(db, vault, domain_id, "next", used=dropped)
@@ -305,91 +304,3 @@ async def delete(db: Connection, domain_id: int) -> None:
         raise Conflict("Campaigns or messages belong to this domain.", code="domain_in_use") from None
     if found is None:
         raise NotFound("There is no such domain.")
-
-
-PRIVATE = """
-SELECT id, selector, private_key FROM dkim_keys WHERE domain_id = $1
-"""
-
-NOW = """
-SELECT extract(epoch FROM now())::bigint
-"""
-
-SAVE = """
-UPDATE domains SET
-    findings = $2, status = $3, verp = $4, checked_at = now(),
-    verified_at = CASE WHEN $3 = 'verified' THEN now() ELSE verified_at END
-WHERE id = $1
-"""
-
-RETIRE = """
-UPDATE dkim_keys SET state = 'retiring' WHERE domain_id = $1 AND state = 'active'
-"""
-
-ACTIVATE = """
-UPDATE dkim_keys SET state = 'active' WHERE id = $1 AND state = 'next'
-"""
-
-
-async def check(pool: Pool, vault: Vault, resolver: Resolver, domain_id: int, settings: Settings) -> Domain:
-    """Look every record up, sign and verify a letter against the live key, switch to a next key DNS shows; return the domain.
-
-    Raises:
-        NotFound: there is none of that id.
-
-    """
-    async with pool.acquire() as db, db.transaction():
-        before = await get(db, domain_id, settings)
-        stored = {key.selector: key for key in await _keys(db, domain_id)}
-        private = {
-            row["selector"]: vault.decrypt(row["private_key"], f"dkim:{row['id']}")
-            for row in await db.fetch(PRIVATE, domain_id)
-        }
-        now: int = await db.fetchval(NOW)
-    signers = {
-        selector: Signer(before.name, selector, await asyncio.to_thread(keys.from_der, der))
-        for selector, der in private.items()
-    }
-    records = dns_records.proposed(before.name, list(stored.values()), signing=before.signing, settings=settings)
-    term = dns_records.spf_term(settings) if dns_records.spf_is_certain(settings) else None
-    findings = await verify.check(resolver, verify.Asked(before.name, records, signers, term, now))
-    good = {record.name for record in findings if record.status == "ok"}
-    async with pool.acquire() as db, db.transaction():
-        await _lock(db, domain_id)
-        current = await _keys(db, domain_id)
-        for key in current:
-            if (
-                key.state == "next"
-                and dns_records.dkim_name(key.selector, before.name) in good
-                and stored.get(key.selector) == key
-            ):
-                await db.execute(RETIRE, domain_id)
-                await db.execute(ACTIVATE, key.id)
-        active = {
-            dns_records.dkim_name(key.selector, before.name)
-            for key in await _keys(db, domain_id)
-            if key.state == "active"
-        }
-        status = _judge(before, findings, active)
-        await db.execute(SAVE, domain_id, msgspec.to_builtins(findings), status, _bounces(before.name, findings))
-        return await get(db, domain_id, settings)
-
-
-def _judge(before: Domain, findings: list[Record], active: set[str]) -> DomainStatus:
-    bounce = dns_records.bounce_name(before.name)
-    needed = [
-        one
-        for one in findings
-        if one.purpose in REQUIRED and one.name != bounce and (one.purpose != "dkim" or one.name in active)
-    ]
-    if all(one.status == "ok" for one in needed):
-        return "verified"
-    if all(one.status in {"ok", "unknown"} for one in needed):
-        return before.status  # DNS did not answer: nothing was learnt
-    return "failing" if before.verified_at is not None or any(one.status == "wrong" for one in needed) else "pending"
-
-
-def _bounces(name: str, findings: list[Record]) -> bool:
-    """Tell whether returned mail reaches us, and our envelope senders pass SPF."""
-    own = [one for one in findings if one.name == dns_records.bounce_name(name)]
-    return len(own) == 2 and all(one.status == "ok" for one in own)
