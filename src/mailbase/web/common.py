@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from minijinja import Environment
+from litestar.openapi.datastructures import ResponseSpec
+from minijinja import Environment, Markup
 
 from mailbase.audience.form_definition import origin_of
 from mailbase.config import Settings
@@ -30,12 +31,13 @@ from mailbase.errors import (
     TooLarge,
 )
 from mailbase.http import PROBLEM, Problem, client_ip, header, request_id
+from mailbase.letters.templates import show_html
 from mailbase.optin.confirm import Witness
 from mailbase.optin.confirmation import Desk
 from mailbase.web.words import Language, Words, choose, words
 
 HERE: Final = Path(__file__).parent
-HTML: Final = "text/html; charset=utf-8"
+HTML: Final = "text/html"
 MOST_AGENT: Final = 500
 
 STATUS: Final[dict[type[MailbaseError], int]] = {
@@ -54,7 +56,13 @@ AnyRequest = Request[Any, Any, Any]
 @cache
 def _engine() -> Environment:
     templates = {file.name: file.read_text(encoding="utf-8") for file in (HERE / "templates").glob("*.html")}
-    return Environment(templates=templates, undefined_behavior="strict", trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        templates=templates,
+        undefined_behavior="strict",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalizer=lambda value: Markup(show_html(value)),
+    )
 
 
 @cache
@@ -214,3 +222,26 @@ REFUSALS: Final[dict[int | type[Exception], Callable[[AnyRequest, Any], Response
     HTTPException: refuse,
 }
 """``exception_handlers`` of every public page."""
+
+
+def answers(*others: int, html: bool = True) -> dict[int, ResponseSpec]:
+    """Return what OpenAPI says about a public route beside its errors."""
+    kind = HTML if html else "application/json"
+    return {
+        status: ResponseSpec(
+            data_container=DOCUMENTED.get(status, str),
+            description=SAID[status],
+            media_type=kind,
+            generate_examples=False,
+        )
+        for status in others
+    }
+
+
+SAID: Final = {
+    202: "Taken; the same whatever the address's history.",
+    204: "Counted.",
+    303: "On to the form's own page.",
+    304: "Not changed.",
+}
+DOCUMENTED: Final[dict[int, Any]] = {202: dict[str, str], 204: None, 303: None, 304: None}

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from litestar import Response, get, post
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -11,7 +11,7 @@ from mailbase.db import Connection
 from mailbase.errors import NotFound
 from mailbase.optin.confirm import Asked, confirm, look
 from mailbase.tokens import Tokens
-from mailbase.web.common import REFUSALS, AnyRequest, desk_of, language_of, message, page, wants_json, witness
+from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, language_of, message, page, wants_json, witness
 from mailbase.web.words import words
 
 
@@ -22,7 +22,13 @@ def _read(tokens: Tokens, token: str) -> int:
     return numbers[0]
 
 
-@get("/c/{token:str}", exception_handlers=REFUSALS, operation_id="show_confirmation", tags=["Public"])
+@get(
+    "/c/{token:str}",
+    media_type=MediaType.HTML,
+    exception_handlers=REFUSALS,
+    operation_id="show_confirmation",
+    tags=["Public"],
+)
 async def show_confirmation(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
@@ -43,7 +49,15 @@ async def show_confirmation(
     )
 
 
-@post("/c/{token:str}", status_code=200, exception_handlers=REFUSALS, operation_id="confirm", tags=["Public"])
+@post(
+    "/c/{token:str}",
+    media_type=MediaType.HTML,
+    responses=answers(303),
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="confirm",
+    tags=["Public"],
+)
 async def confirm_subscription(
     request: AnyRequest,
     db: NamedDependency[Connection],

@@ -10,7 +10,7 @@ from litestar.params import FromQuery
 
 from mailbase import resources
 from mailbase.http import header
-from mailbase.web.common import AnyRequest, asset
+from mailbase.web.common import AnyRequest, answers, asset
 
 _KEY: Final = re.compile(r"[a-z0-9]{1,64}")
 
@@ -21,7 +21,13 @@ def _file(name: str) -> tuple[bytes, str]:
     return content, f'"{hashlib.sha256(content).hexdigest()[:20]}"'
 
 
-@get("/embed/v1.js", operation_id="get_embed_script", tags=["Public"])
+@get(
+    "/embed/v1.js",
+    media_type="text/javascript",
+    responses=answers(304),
+    operation_id="get_embed_script",
+    tags=["Public"],
+)
 async def get_script(request: AnyRequest) -> Response[bytes]:
     """Return the script a page needs beside `<div data-mailbase-form="KEY"></div>`."""
     content, tag = _file("mailbase.js")
@@ -33,7 +39,7 @@ async def get_script(request: AnyRequest) -> Response[bytes]:
     }
     if header(request.scope, b"if-none-match") == tag:
         return Response(b"", status_code=304, headers=headers)
-    return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
+    return Response(content, media_type="text/javascript", headers=headers)
 
 
 @get("/embed/demo", operation_id="get_embed_demo", tags=["Public"], include_in_schema=False)
@@ -44,7 +50,7 @@ async def get_demo(form: FromQuery[str] = "") -> Response[bytes]:
     policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     return Response(
         content,
-        media_type="text/html; charset=utf-8",
+        media_type="text/html",
         headers={"Content-Security-Policy": policy, "X-Robots-Tag": "noindex, nofollow"},
     )
 
@@ -54,7 +60,7 @@ async def get_stylesheet() -> Response[bytes]:
     """Return the stylesheet of the public pages."""
     return Response(
         asset("pages.css"),
-        media_type="text/css; charset=utf-8",
+        media_type="text/css",
         headers={"Cache-Control": "public, max-age=31536000, immutable"},
     )
 

@@ -80,9 +80,14 @@ def form_page(
 ) -> Response[str]:
     """Render the hosted page; with errors it answers 422 and keeps what was entered."""
     definition = form.definition
-    entered = {
-        name: str(found[-1]) for name, found in values.items() if found and isinstance(found[-1], (str, int, float))
-    }
+    fields = _fields(form, language)
+    names = [
+        *(field["name"] for field in fields),
+        "interests",
+        *(f"consent_{consent.purpose}" for consent in definition.consents),
+    ]
+    entered = {name: _shown(values.get(name)) for name in names}
+    wrong = dict.fromkeys(names, "") | {error.field: error.message for error in errors}
     return page(
         "form",
         language,
@@ -94,7 +99,7 @@ def form_page(
         heading=_title(form),
         intro=definition.texts.intro or "",
         action=f"/f/{form.key}",
-        fields=_fields(form, language),
+        fields=fields,
         interests=[{"slug": i.slug, "name": i.name, "description": i.description or ""} for i in form.interests]
         if definition.interest_choice
         else [],
@@ -104,11 +109,17 @@ def form_page(
             for c in definition.consents
         ],
         values=entered,
-        errors={error.field: error.message for error in errors},
+        errors=wrong,
+        refused=bool(errors),
         time=time,
         button=_button(form, language),
         note=_note(form, language),
     )
+
+
+def _shown(entered: Sequence[Any] | None) -> str:
+    last = entered[-1] if entered else ""
+    return str(last) if isinstance(last, (str, int, float)) else ""
 
 
 def config_of(form: Form, language: Language, public_url: str, time: str) -> dict[str, Any]:

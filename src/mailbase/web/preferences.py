@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from litestar import Response, get, post
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -25,7 +25,13 @@ def _read(tokens: Tokens, token: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-@get("/p/{token:str}", exception_handlers=REFUSALS, operation_id="show_preferences", tags=["Public"])
+@get(
+    "/p/{token:str}",
+    media_type=MediaType.HTML,
+    exception_handlers=REFUSALS,
+    operation_id="show_preferences",
+    tags=["Public"],
+)
 async def show_preferences(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
@@ -34,7 +40,12 @@ async def show_preferences(
 
 
 @post(
-    "/p/{token:str}", status_code=200, exception_handlers=REFUSALS, operation_id="change_preferences", tags=["Public"]
+    "/p/{token:str}",
+    media_type=MediaType.HTML,
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="change_preferences",
+    tags=["Public"],
 )
 async def change_preferences(
     request: AnyRequest,

@@ -4,12 +4,13 @@ A visitor is told the same whatever their address's history is: 202 or the pendi
 answered the same way, too.
 """
 
+import io
 import time
 from typing import Any, Final
 
 import msgspec
 import segno
-from litestar import HttpMethod, Response, get, post, route
+from litestar import HttpMethod, MediaType, Response, get, post, route
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
@@ -25,7 +26,17 @@ from mailbase.optin import entry, limits
 from mailbase.optin.submit import Verdict, Visitor, submit
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
-from mailbase.web.common import REFUSALS, AnyRequest, desk_of, language_of, message, refuse, wants_json, witness
+from mailbase.web.common import (
+    REFUSALS,
+    AnyRequest,
+    answers,
+    desk_of,
+    language_of,
+    message,
+    refuse,
+    wants_json,
+    witness,
+)
 from mailbase.web.form_pages import config_of, form_page, origin_headers, said_by
 from mailbase.web.words import Language, words
 
@@ -69,7 +80,7 @@ async def _count(request: AnyRequest, rules: tuple[limits.Limit, ...], form: For
         raise RateLimited("Too many submissions; try again later.", retry_after=seconds)
 
 
-@get("/f/{key:str}", exception_handlers=REFUSALS, operation_id="show_form", tags=["Public"])
+@get("/f/{key:str}", media_type=MediaType.HTML, exception_handlers=REFUSALS, operation_id="show_form", tags=["Public"])
 async def show_form(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[str]:
     """Show the hosted page of a form; it works without JavaScript."""
     form = await forms.by_key(db, key)
@@ -94,22 +105,36 @@ async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: 
     return Response(msgspec.json.encode(config), media_type="application/json", headers=headers)
 
 
-@get("/f/{key:str}/qr.svg", exception_handlers=REFUSALS, operation_id="get_form_qr", tags=["Public"])
+@get(
+    "/f/{key:str}/qr.svg",
+    media_type="image/svg+xml",
+    exception_handlers=REFUSALS,
+    operation_id="get_form_qr",
+    tags=["Public"],
+)
 async def get_qr(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[bytes]:
     """Return the hosted page's address as a QR code for the counter."""
     form = await forms.by_key(db, key)
-    picture = segno.make(f"{desk_of(request).public_url}/f/{form.key}", error="m", micro=False).svg_inline(
-        scale=8, border=4, light="#fff", nl=False, omitsize=False, xmldecl=False, svgns=True
-    )
+    picture = io.BytesIO()
+    code = segno.make(f"{desk_of(request).public_url}/f/{form.key}", error="m", micro=False)
+    code.save(picture, kind="svg", scale=8, border=4, light="#fff", xmldecl=False, nl=False)
     headers = {
         "Cache-Control": "public, max-age=3600",
         "Content-Security-Policy": "default-src 'none'",
         "X-Robots-Tag": "noindex, nofollow",
     }
-    return Response(str(picture).encode(), media_type="image/svg+xml", headers=headers)
+    return Response(picture.getvalue(), media_type="image/svg+xml", headers=headers)
 
 
-@post("/f/{key:str}", status_code=200, exception_handlers=REFUSALS, operation_id="submit_form", tags=["Public"])
+@post(
+    "/f/{key:str}",
+    status_code=200,
+    media_type=MediaType.HTML,
+    responses=answers(202, 303, html=False),
+    exception_handlers=REFUSALS,
+    operation_id="submit_form",
+    tags=["Public"],
+)
 async def submit_form(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[Any]:
     """Take a submission: 202 for programs, 303 or a page for browsers, 422 with the fields that need another look."""
     form = await _form(db, request, key)
@@ -191,7 +216,8 @@ def _text(values: bodies.Values, name: str) -> str | None:
 
 @post(
     "/f/{key:str}/events",
-    status_code=204,
+    status_code=200,
+    responses=answers(204),
     exception_handlers=REFUSALS,
     operation_id="record_form_event",
     tags=["Public"],
@@ -236,4 +262,5 @@ async def ask_origin(request: AnyRequest, db: NamedDependency[Connection], key: 
     return Response(None, status_code=204, headers=headers)
 
 
-ROUTES: Final = [show_form, get_config, get_qr, submit_form, record_event, ask_origin]
+# First the preflight: Litestar gives a path an OPTIONS of its own once another method comes before it.
+ROUTES: Final = [ask_origin, show_form, get_config, get_qr, submit_form, record_event]

@@ -5,7 +5,7 @@ The POST needs nothing but its address: any body or none, no cookie, no origin, 
 
 from typing import Any, Final
 
-from litestar import Response, get, post
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -27,7 +27,13 @@ def _read(tokens: Tokens, token: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-@get("/u/{token:str}", exception_handlers=REFUSALS, operation_id="show_unsubscribe", tags=["Public"])
+@get(
+    "/u/{token:str}",
+    media_type=MediaType.HTML,
+    exception_handlers=REFUSALS,
+    operation_id="show_unsubscribe",
+    tags=["Public"],
+)
 async def show_unsubscribe(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
@@ -49,7 +55,14 @@ async def show_unsubscribe(
     )
 
 
-@post("/u/{token:str}", status_code=200, exception_handlers=REFUSALS, operation_id="unsubscribe", tags=["Public"])
+@post(
+    "/u/{token:str}",
+    media_type=MediaType.HTML,
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="unsubscribe",
+    tags=["Public"],
+)
 async def unsubscribe(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:

@@ -1,0 +1,154 @@
+"""Forms as their owner keeps them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailbase.audience.form_definition import origin_of
+from optin.optin_kit import FORM, make_form
+
+MINIMAL = {"name": "Minimal", "from": {"name": "M", "email": "m@news.example.com"}, "fields": []}
+
+
+async def test_a_name_and_a_sender_make_a_form(client):
+    """The rest has defaults: double opt-in, inline, any origin."""
+    answer = await client.post("/v1/forms", json=MINIMAL)
+    assert answer.status_code == 201
+    form = answer.json()
+    assert form["double_opt_in"] is True
+    assert form["display"] == {"mode": "inline"}
+    assert form["allowed_origins"] == []
+    assert len(form["key"]) >= 16
+    assert form["hosted_url"] == f"http://mailbase.test/f/{form['key']}"
+    assert f'data-mailbase-form="{form["key"]}"' in form["embed_html"]
+    assert "http://mailbase.test/embed/v1.js" in form["embed_html"]
+
+
+async def test_a_form_is_kept_as_it_was_written(client):
+    """What was posted comes back, and again from the list and by its id."""
+    form = await make_form(client)
+    for name in ("name", "interests", "interest_choice", "consents", "from"):
+        assert form[name] == FORM[name]
+    assert (await client.get(f"/v1/forms/{form['id']}")).json() == form
+    assert (await client.get("/v1/forms", params={"include_total": "true"})).json() == {
+        "data": [form],
+        "next_cursor": None,
+        "total": 1,
+    }
+
+
+async def test_a_patch_replaces_what_it_names(client):
+    """Other fields, the key and the address stay."""
+    form = await make_form(client)
+    changed = (
+        await client.patch(f"/v1/forms/{form['id']}", json={"name": "New", "interests": ["sale"], "locale": "ru"})
+    ).json()
+    assert (changed["name"], changed["interests"], changed["locale"]) == ("New", ["sale"], "ru")
+    for same in ("key", "consents", "fields", "from", "created_at"):
+        assert changed[same] == form[same]
+
+
+async def test_a_deleted_form_is_gone(client, anonymous):
+    """For its owner and for visitors."""
+    form = await make_form(client)
+    assert (await client.delete(f"/v1/forms/{form['id']}")).status_code == 204
+    assert (await client.get(f"/v1/forms/{form['id']}")).status_code == 404
+    assert (await anonymous.get(f"/f/{form['key']}")).status_code == 404
+
+
+async def test_a_form_outlives_a_deleted_interest(client):
+    """The interest is simply no longer asked for."""
+    form = await make_form(client)
+    interest = next(one for one in (await client.get("/v1/interests")).json()["data"] if one["slug"] == "news")
+    await client.delete(f"/v1/interests/{interest['id']}")
+    assert (await client.get(f"/v1/forms/{form['id']}")).json()["interests"] == ["sale"]
+
+
+UNWORKABLE = [
+    ({"name": " "}, "name", "blank"),
+    ({"fields": [{"name": "1x", "label": "X"}]}, "fields.0.name", "invalid_name"),
+    ({"fields": [{"name": "interests", "label": "X"}]}, "fields.0.name", "reserved_name"),
+    ({"fields": [{"name": "a"}, {"name": "a"}]}, "fields.1.name", "duplicate"),
+    ({"fields": [{"name": "a", "type": "select"}]}, "fields.0.options", "invalid_options"),
+    ({"fields": [{"name": "a", "options": ["x"]}]}, "fields.0.options", "not_applicable"),
+    ({"fields": [{"name": "email", "type": "text"}]}, "fields.0.type", "invalid_type"),
+    ({"consents": [{"purpose": "Bad one", "text": "x"}]}, "consents.0.purpose", "invalid_purpose"),
+    (
+        {"consents": [{"purpose": "a", "text": "x", "policy_url": "javascript:alert(1)"}]},
+        "consents.0.policy_url",
+        "invalid_url",
+    ),
+    ({"interests": ["nowhere"]}, "interests.0", "unknown_interest"),
+    ({"allowed_origins": ["shop.example"]}, "allowed_origins.0", "invalid_origin"),
+    ({"allowed_origins": ["https://shop.example/path"]}, "allowed_origins.0", "invalid_origin"),
+    ({"redirects": {"pending": "javascript:alert(1)"}}, "redirects.pending", "invalid_url"),
+    ({"redirects": {"confirmed": "//evil.example"}}, "redirects.confirmed", "invalid_url"),
+    (
+        {"allowed_origins": ["https://shop.example"], "redirects": {"pending": "https://evil.example/"}},
+        "redirects.pending",
+        "origin_not_allowed",
+    ),
+    (
+        {"allowed_origins": ["https://shop.example"], "redirects": {"pending": "https://shop.example@evil.example/"}},
+        "redirects.pending",
+        "invalid_url",
+    ),
+    ({"display": {"mode": "popup"}}, "display.mode", "not_available"),
+    ({"protection": {"min_seconds": 4}}, "protection.min_seconds", "out_of_range"),
+    ({"locale": "not a language"}, "locale", "invalid_locale"),
+    ({"from": {"name": "M", "email": "nobody"}}, "from.email", "invalid_email"),
+    ({"from": {"name": "a\r\nBcc: x@y.example", "email": "m@news.example.com"}}, "from.name", "invalid_name"),
+    ({"from": None}, "from", "sender_missing"),
+    ({"confirmation": {"mjml": "<mjml><mj-body></mj-body></mjml>"}}, "confirmation.mjml", "missing_confirm_url"),
+    ({"confirmation": {"subject": "{{ nobody }}"}}, "confirmation.subject", "unknown_variable"),
+    (
+        {"confirmation": {"mjml": "<mjml><mj-body>{{ confirm_url }</mj-body></mjml>"}},
+        "confirmation.mjml",
+        "template_error",
+    ),
+]
+
+
+async def test_what_cannot_work_is_refused(client):
+    """A 422 names the field and says why."""
+    for changes, field, code in UNWORKABLE:
+        answer = await client.post("/v1/forms", json={**MINIMAL, **changes})
+        assert answer.status_code == 422, changes
+        assert (field, code) in [(error["field"], error["code"]) for error in answer.json()["errors"]]
+
+
+async def test_everything_wrong_is_said_at_once(client):
+    """One answer for all fields."""
+    answer = await client.post("/v1/forms", json={**MINIMAL, "name": "", "locale": "?", "display": {"mode": "bar"}})
+    assert {error["field"] for error in answer.json()["errors"]} == {"name", "locale", "display.mode"}
+
+
+async def test_what_does_not_work_yet_is_refused(client):
+    """Never accepted and ignored."""
+    for field in ("lead_magnet", "anything"):
+        assert (await client.post("/v1/forms", json={**MINIMAL, field: {}})).status_code == 400
+
+
+async def test_a_sender_may_come_from_the_settings(client):
+    """With a default sender a form needs none of its own."""
+    await client.patch("/v1/settings", json={"default_from": {"name": "S", "email": "s@news.example.com"}})
+    assert (await client.post("/v1/forms", json={"name": "x"})).status_code == 201
+
+
+@given(st.text(max_size=60))
+def test_an_origin_is_scheme_and_host_or_nothing(text):
+    """Whatever is given, an origin never carries a path, a user or a second line."""
+    for url in (text, f"https://{text}", f"http://shop.example{text}"):
+        origin = origin_of(url)
+        assert origin is None or (
+            origin.startswith(("http://", "https://"))
+            and origin.count("/") == 2
+            and "@" not in origin
+            and not set(origin) & set(" \r\n\t?#\\")
+        )
+
+
+def test_an_origin_is_spelled_as_browsers_do():
+    """Lower case, no standard port, A-labels."""
+    assert origin_of("HTTPS://Shop.Example:443/x?y#z") == "https://shop.example"
+    assert origin_of("http://localhost:8000") == "http://localhost:8000"
+    assert origin_of("https://bücher.example") == "https://xn--bcher-kva.example"
