@@ -104,9 +104,10 @@ RETURNING delivery.id
 """
 
 LATE = """
-SELECT delivery.id, delivery.state::text
+SELECT delivery.id, delivery.state::text, campaign.id IS NULL OR campaign.finished_at IS NULL AS open
 FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
 JOIN deliveries AS delivery ON delivery.id = letter.id AND delivery.fence = letter.fence
+LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
 WHERE delivery.state IN ('unknown', 'queued', 'leased')
 ORDER BY delivery.id
 FOR UPDATE OF delivery
@@ -133,8 +134,14 @@ async def record(
         if missing:
             late = await db.fetch(LATE, [id for id, _ in missing], [fence for _, fence in missing])
             before: dict[int, str] = {row["id"]: row["state"] for row in late}
-            # What is in the queue already and shall go there stays as it is.
-            change = {id: rows[id] for id, state in before.items() if not (state == "queued" == rows[id][2].state)}
+            # What is in the queue already stays as it is; nothing comes back to the queue of a campaign that is over.
+            closed = {row["id"] for row in late if not row["open"]}
+            change = {
+                id: rows[id]
+                for id, state in before.items()
+                if not (state == "queued" == rows[id][2].state)
+                and not (id in closed and rows[id][2].state in {"queued", "deferred"})
+            }
             await db.execute(TO_MARKED, list(change))
             was |= {id: before[id] for id in await _write(db, change, now)}
         written = [rows[id] for id in sorted(was)]

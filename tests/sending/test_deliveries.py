@@ -1,0 +1,377 @@
+"""Leases, marks and records under every order of events: one letter is handed over by one holder, and the counters are right."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailbase.sending import deliveries, egress, leases, marks, records, retries
+from mailbase.sending.outcomes import Outcome
+from mailbase.sending.records import Handed
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LEASE = timedelta(seconds=30)
+OUTCOMES = {
+    "sent": Outcome(0, "sent", 250, None, "ok", "content"),
+    "hard": Outcome(0, "refused", 550, "5.1.1", "no such user", "rcpt", "hard"),
+    "block": Outcome(0, "refused", 554, "5.7.1", "spam", "content", "block"),
+    "deferred": Outcome(0, "deferred", 451, "4.3.0", "later", "rcpt"),
+    "relay": Outcome(0, "relay", 535, None, "bad password", "auth"),
+    "dropped": Outcome(0, "not_sent", 0, None, "gone", "content"),
+    "unknown": Outcome(0, "unknown", 0, None, "silence", "content"),
+}
+
+
+def handed(letter, fence, campaign_id, domain_id, bucket=None):
+    """Return what a worker keeps of a marked letter."""
+    return Handed(
+        letter.id, fence, campaign_id, domain_id, letter.subscriber_id, letter.provider, letter.email or "", None,
+        letter.attempts + 1, bucket,
+    )  # fmt: skip
+
+
+def outcome(name, delivery_id):
+    """Return a named outcome for a delivery."""
+    found = OUTCOMES[name]
+    return Outcome(delivery_id, *[getattr(found, field) for field in found.__struct_fields__[1:]])
+
+
+async def lease(db, campaign_id, limit=100, now=START):
+    """Lease letters."""
+    return await leases.lease_campaign(db, campaign_id, limit, slot=1, now=now, lease=LEASE)
+
+
+async def mark(db, campaign_id, domain_id, fence, letters, now=START):  # noqa: PLR0917  (reads as a sentence)
+    """Mark letters."""
+    pairs = [(letter.id, letter.email or "") for letter in letters]
+    return await marks.mark_campaign(db, campaign_id, domain_id, fence, pairs, to_outbox=False, slot=1, now=now)
+
+
+async def record(db, campaign_id, domain_id, fence, results, now=START, bucket=None):  # noqa: PLR0917
+    """Record (letter, name of an outcome)."""
+    pairs = [
+        (handed(letter, fence, campaign_id, domain_id, bucket), outcome(name, letter.id)) for letter, name in results
+    ]
+    return await records.record(db, pairs, slot=1, random=Random(1), now=now)
+
+
+@pytest.fixture
+async def campaign(db):
+    """Return (campaign id, domain id) of a campaign to five people that is due."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 5))
+    await db.execute("UPDATE deliveries SET due_at = $1", START)
+    return campaign_id, domain_id
+
+
+async def test_a_letter_goes_from_the_queue_to_sent(db, campaign):
+    """Lease, mark and record move it on, count the attempt, keep the reply, and the counters follow."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    assert len(letters) == 5
+    assert letters[0].attributes["city"] == "Oslo"
+    assert (await lease(db, campaign_id))[1] == []
+    marked = await mark(db, campaign_id, domain_id, fence, letters)
+    assert len(marked.ids) == 5
+    assert await record(db, campaign_id, domain_id, fence, [(letter, "sent") for letter in letters]) == 5
+    row = await db.fetchrow("SELECT * FROM deliveries WHERE id = $1", letters[0].id)
+    assert (row["state"], row["attempts"], row["last_reply"], row["sent_at"]) == ("sent", 1, "250 ok", START)
+    await assert_counters(db, campaign_id)
+
+
+CHANGES = {
+    "unsubscribed": "UPDATE subscribers SET status = 'unsubscribed' WHERE id = $1",
+    "complained": "UPDATE subscribers SET status = 'complained' WHERE id = $1",
+    "archived": "UPDATE subscribers SET status = 'archived' WHERE id = $1",
+    "erased": "DELETE FROM subscribers WHERE id = $1",
+    "suppressed": "INSERT INTO suppressions (kind, value, reason) SELECT 'email', email_key, 'manual' FROM subscribers WHERE id = $1",
+}
+
+
+@pytest.mark.parametrize("reason", CHANGES)
+async def test_who_left_after_the_lease_is_skipped_by_the_mark(db, campaign, reason):
+    """Leaving, complaint, archive, erasure and suppression hold although the letter was leased before."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await db.execute(CHANGES[reason], letters[0].subscriber_id)
+    marked = await mark(db, campaign_id, domain_id, fence, letters)
+    assert marked.ids == {letter.id for letter in letters[1:]}
+    row = await db.fetchrow("SELECT state, reason FROM deliveries WHERE id = $1", letters[0].id)
+    assert (row["state"], row["reason"]) == ("skipped", reason)
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_suppressed_domain_holds_everyone_there(db, campaign):
+    """A domain on the suppression list skips every address of it."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await db.execute("INSERT INTO suppressions (kind, value, reason) VALUES ('domain', 'example.com', 'manual')")
+    assert (await mark(db, campaign_id, domain_id, fence, letters)).ids == set()
+    assert await states(db, campaign_id) == {"skipped": 5}
+
+
+async def test_a_changed_address_is_written_to_anew(db, campaign):
+    """A letter composed for an address that changed meanwhile goes back to the queue, to be composed again."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await db.execute("UPDATE subscribers SET email = 'New@example.com' WHERE id = $1", letters[0].subscriber_id)
+    await mark(db, campaign_id, domain_id, fence, letters)
+    _, again = await lease(db, campaign_id)
+    assert [letter.email for letter in again] == ["New@example.com"]
+
+
+@pytest.mark.parametrize(("change", "state", "reason"), [
+    ("UPDATE campaigns SET status = 'paused', paused_from = 'sending'", "queued", None),
+    ("UPDATE campaigns SET status = 'cancelled'", "skipped", "cancelled"),
+    ("UPDATE campaigns SET send_until = '2026-03-01 11:59:59Z'", "skipped", "expired"),
+])  # fmt: skip
+async def test_pause_cancel_and_the_last_moment_are_looked_at_in_the_mark(db, campaign, change, state, reason):
+    """A paused campaign's leased letters wait, a cancelled or overdue one's are skipped with the reason."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await db.execute(change)
+    assert (await mark(db, campaign_id, domain_id, fence, letters)).ids == set()
+    rows = await db.fetch("SELECT DISTINCT state::text, reason FROM deliveries")
+    assert [tuple(row) for row in rows] == [(state, reason)]
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_lease_that_ran_out_marks_nothing(db, campaign):
+    """Whoever comes back after the lease ended gets no letter marked, even before anyone took it back."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    assert (await mark(db, campaign_id, domain_id, fence, letters, now=START + LEASE)).ids == set()
+
+
+async def test_a_dead_workers_letters(db, campaign):
+    """After a crash leased letters are queued for free, marked ones of an at-most-once campaign are unknown."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, fence, letters[:2])
+    assert await leases.expire(db, slot=2, now=START + timedelta(seconds=29)) == 0
+    assert await leases.expire(db, slot=2, now=START + LEASE) == 5
+    assert await states(db, campaign_id) == {"unknown": 2, "queued": 3}
+    await assert_counters(db, campaign_id)
+
+
+async def test_an_answer_that_comes_late_still_counts(db, campaign):
+    """An unknown letter becomes sent or bounced when its reply is recorded after all, but not under another's lease."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, fence, letters)
+    await leases.expire(db, slot=2, now=START + LEASE)
+    results = [(letters[0], "sent"), (letters[1], "hard"), (letters[2], "unknown")]
+    assert await record(db, campaign_id, domain_id, fence, results) == 3
+    assert await states(db, campaign_id) == {"unknown": 3, "sent": 1, "bounced": 1}
+    assert await record(db, campaign_id, domain_id, fence + 1, [(letters[3], "sent")]) == 0
+    await assert_counters(db, campaign_id)
+
+
+async def test_renewing_prolongs_only_what_still_holds(db, campaign):
+    """A renewed lease lasts on; one that ran out cannot be renewed."""
+    campaign_id, _ = campaign
+    fence, _ = await lease(db, campaign_id)
+    held = await leases.renew(db, [fence], now=START + timedelta(seconds=20), lease=LEASE)
+    assert held == {fence: 30.0}
+    assert await leases.expire(db, slot=1, now=START + timedelta(seconds=49)) == 0
+    held = await leases.renew(db, [fence], now=START + timedelta(seconds=51), lease=LEASE)
+    assert held[fence] < 0
+    assert await leases.expire(db, slot=1, now=START + timedelta(seconds=51)) == 5
+
+
+async def test_a_hard_bounce_ends_the_subscriber(db, campaign):
+    """5.1.1: the delivery is bounced, the bounce is kept, the person is bounced and suppressed; a block touches nobody."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, fence, letters)
+    await record(db, campaign_id, domain_id, fence, [(letters[0], "hard"), (letters[1], "block")])
+    people = dict(await db.fetch("SELECT id, status FROM subscribers"))
+    assert people[letters[0].subscriber_id] == "bounced"
+    assert people[letters[1].subscriber_id] == "active"
+    assert await db.fetchval("SELECT count(*) FROM suppressions") == 1
+    rows = await db.fetch("SELECT class, reason, status, reply FROM bounces ORDER BY id")
+    assert [tuple(row) for row in rows] == [
+        ("hard", "unknown_user", "5.1.1", "550 no such user"),
+        ("block", "policy", "5.7.1", "554 spam"),
+    ]
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_temporary_refusal_comes_again_and_in_the_end_fails(db, campaign):
+    """Deferred letters wait 5, 10, 20, 40, 80 minutes, then 4 hours, ±20 %; after two days they have failed."""
+    campaign_id, domain_id = campaign
+    now = START
+    waits = []
+    for _ in range(30):
+        fence, letters = await lease(db, campaign_id, 1, now)
+        await mark(db, campaign_id, domain_id, fence, letters, now)
+        await record(db, campaign_id, domain_id, fence, [(letters[0], "deferred")], now)
+        await db.execute("UPDATE deliveries SET due_at = 'infinity' WHERE id <> $1", letters[0].id)
+        row = await db.fetchrow("SELECT state::text, due_at, reason FROM deliveries WHERE id = $1", letters[0].id)
+        if row["state"] == "failed":
+            break
+        assert row["state"] == "deferred"
+        waits.append((row["due_at"] - now).total_seconds() / 60)
+        now = row["due_at"]
+        await assert_counters(db, campaign_id)
+    assert row["reason"] == "expired"
+    for wait, minutes in zip(waits, [5, 10, 20, 40, 80] + [240] * 20, strict=False):
+        assert 0.8 * minutes <= wait <= 1.2 * minutes
+    assert timedelta(hours=36) < now - START < timedelta(hours=58)
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_refusal_of_us_burns_no_attempt(db, campaign):
+    """What the relay refuses before a recipient is named goes back to the queue as if it had never been tried."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, fence, letters)
+    await record(db, campaign_id, domain_id, fence, [(letter, "relay") for letter in letters])
+    rows = await db.fetch("SELECT DISTINCT state::text, attempts, due_at FROM deliveries")
+    assert [tuple(row) for row in rows] == [("queued", 0, START)]
+
+
+@given(attempts=st.integers(1, 40), asked=st.none() | st.integers(0, 10**6), seed=st.integers(0, 1000))
+def test_a_delay_is_the_schedules_or_the_one_asked_for(attempts, asked, seed):
+    """Between half a minute and 4 h 48 min, never before what the other side asked for, and none after the last attempt."""
+    wait = retries.delay(attempts, retry_after=asked, random=Random(seed))
+    if attempts >= retries.ATTEMPTS:
+        assert wait is None
+        return
+    assert timedelta(seconds=30) <= wait <= timedelta(hours=4.8)
+    if asked is not None:
+        assert wait >= timedelta(seconds=min(asked, 4 * 3600))
+
+
+async def test_the_way_out_stops_and_backs_off(db):
+    """Failures double the pause to two minutes; workers that fail together count once; a success clears it."""
+    now = START
+    for seconds in (2, 4, 8, 16, 32, 64, 120, 120):
+        await egress.stop(db, "relay", "auth: 535 bad password", now=now)
+        await egress.stop(db, "relay", "auth: 535 bad password", now=now)
+        state = await egress.get(db, "relay", now=now)
+        assert state.stopped
+        assert state.stopped_until - now == timedelta(seconds=seconds)
+        now = state.stopped_until
+        assert not (await egress.get(db, "relay", now=now)).stopped
+    assert state.reason == "auth: 535 bad password"
+    await egress.clear(db, "relay")
+    assert (await egress.get(db, "relay", now=now)).failures == 0
+
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["lease", "mark", "record", "expire", "wait", "pause", "resume", "leave"]),
+        st.integers(0, 7),
+        st.sampled_from(sorted(OUTCOMES)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=25)
+@given(acts=ACTS)
+async def test_whatever_happens_in_whatever_order(pool, acts):
+    """In any order of leases, marks, answers, crashes, pauses and departures: a letter has one holder at a time, a mark is
+    never given twice without a record between, final states stay, and the counters equal a recount.
+    """
+    async with pool.acquire() as db:
+        await db.execute(
+            "TRUNCATE deliveries, campaigns, subscribers, counters, bounces, suppressions, domains CASCADE"
+        )
+        domain_id = await add_domain(db)
+        people = await add_people(db, 6)
+        campaign_id = await add_campaign(db, domain_id, people)
+        await db.execute("UPDATE deliveries SET due_at = $1", START)
+        await Model(db, campaign_id, domain_id, people).play(acts)
+
+
+class Model:
+    """Plays workers against one campaign and checks the promises after each act."""
+
+    def __init__(self, db, campaign_id, domain_id, people):
+        self.db, self.campaign_id, self.domain_id, self.people = db, campaign_id, domain_id, people
+        self.now = START
+        self.leased, self.marked = [], []
+        self.out = {}  # delivery id -> fence under which its content may be going out
+        self.final = {}
+
+    async def play(self, acts):
+        """Do everything, checking as it goes."""
+        for act, n, name in acts:
+            await getattr(self, act)(n, name)
+            await self.check()
+
+    async def lease(self, n, _):
+        fence, letters = await leases.lease_campaign(self.db, self.campaign_id, n, slot=1, now=self.now, lease=LEASE)
+        if letters:
+            self.leased.append((fence, letters))
+
+    async def mark(self, n, _):
+        if not self.leased:
+            return
+        fence, letters = self.leased.pop(n % len(self.leased))
+        marked = await mark(self.db, self.campaign_id, self.domain_id, fence, letters, self.now)
+        for letter in letters:
+            if letter.id in marked.ids:
+                assert letter.id not in self.out, "handed over twice without an answer between"
+                self.out[letter.id] = fence
+                self.marked.append((fence, letter))
+
+    async def record(self, n, name):
+        if not self.marked:
+            return
+        fence, letter = self.marked.pop(n % len(self.marked))
+        await record(self.db, self.campaign_id, self.domain_id, fence, [(letter, name)], self.now)
+        if name != "unknown":
+            self.out.pop(letter.id, None)
+
+    async def expire(self, *_):
+        await leases.expire(self.db, slot=2, now=self.now)
+
+    async def wait(self, n, _):
+        self.now += timedelta(seconds=(1, 10, 31, 60, 300, 600, 3600, 20000)[n])
+
+    async def pause(self, *_):
+        await self.db.execute("UPDATE campaigns SET status = 'paused', paused_from = 'sending'")
+
+    async def resume(self, *_):
+        await self.db.execute("UPDATE campaigns SET status = 'sending', paused_from = NULL")
+
+    async def leave(self, n, _):
+        await self.db.execute("UPDATE subscribers SET status = 'unsubscribed' WHERE id = $1", self.people[n % 6])
+
+    async def check(self):
+        """Compare the table with the promises."""
+        rows = dict(await self.db.fetch("SELECT id, state::text FROM deliveries"))
+        for delivery_id, state in self.final.items():
+            assert rows[delivery_id] == state, "a final state changed"
+        self.final = {id: state for id, state in rows.items() if state in {"sent", "bounced", "failed", "skipped"}}
+        await assert_counters(self.db, self.campaign_id)
+
+
+async def test_parallel_leases_never_share_a_letter(pool, db):
+    """Eight leases at once take each letter exactly once."""
+    campaign_id = await add_campaign(db, await add_domain(db), await add_people(db, 400))
+
+    async def take():
+        async with pool.acquire() as own:
+            return [letter.id for letter in (await leases.lease_campaign(own, campaign_id, 50, slot=1))[1]]
+
+    found = [id for ids in await asyncio.gather(*[take() for _ in range(8)]) for id in ids]
+    assert len(found) == len(set(found)) == 400
+
+
+async def test_a_slice_is_made_once(db):
+    """Creating the same slice again adds nobody and counts nobody."""
+    domain_id = await add_domain(db)
+    people = await add_people(db, 10)
+    campaign_id = await add_campaign(db, domain_id, people)
+    assert await deliveries.create_slice(db, campaign_id, domain_id, people, slot=3) == 0
+    assert await deliveries.skip_waiting(db, campaign_id, "cancelled", limit=4, slot=3) == 4
+    assert await states(db, campaign_id) == {"queued": 6, "skipped": 4}
+    await assert_counters(db, campaign_id)

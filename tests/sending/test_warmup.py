@@ -1,0 +1,136 @@
+"""Warm-up: the caps of each preset, and that no number of workers, crashes or clocks makes a domain exceed them."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
+
+from mailbase.sending import leases, marks, warmup
+
+START = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
+
+
+def test_the_tables_are_the_published_ones():
+    """Cautious grows by 26 % a day from 50; standard and fast are the tables; the ladder goes on behind them."""
+    cautious = [warmup.cap("cautious", None, level).day for level in range(1, 22)]
+    assert cautious == [50, 63, 79, 100, 126, 159, 200, 252, 318, 400, 504, 635, 801, 1009, 1271, 1602, 2018, 2543, 3204, 4037, 5086]  # fmt: skip
+    assert [warmup.cap("standard", None, level).day for level in (1, 2, 11)] == [200, 500, 100_000]
+    assert warmup.cap("fast", None, 1) == warmup.Cap(480, 20)
+    assert [warmup.cap("custom", [10, 30], level).day for level in range(1, 7)] == [10, 30, 60, 60, 60, 120]
+    assert warmup.cap("none", None, 1) is None
+
+
+@given(preset=st.sampled_from(["cautious", "standard", "fast", "custom"]), level=st.integers(1, 400))
+def test_a_cap_never_falls_as_the_level_rises(preset, level):
+    """Each level allows at least what the one before allowed."""
+    now, following = (warmup.cap(preset, [5, 7, 9], number) for number in (level, level + 1))
+    assert following.day >= now.day > 0
+
+
+@pytest.mark.parametrize(("to_outbox", "preset"), [(True, "none"), (False, "cautious")])
+def test_the_default_depends_on_where_letters_go(to_outbox, preset):
+    """Without a choice it is cautious, and nothing is held while letters only go to the outbox."""
+    assert warmup.effective(None, to_outbox=to_outbox) == preset
+
+
+async def mark_some(pool, campaign_id, domain_id, n, now):
+    """Lease and mark up to ``n`` letters; return how many may go."""
+    async with pool.acquire() as db:
+        fence, letters = await leases.lease_campaign(db, campaign_id, n, slot=1, now=now)
+        if not letters:
+            return 0
+        pairs = [(letter.id, letter.email) for letter in letters]
+        marked = await marks.mark_campaign(db, campaign_id, domain_id, fence, pairs, to_outbox=False, slot=1, now=now)
+        return len(marked.ids)
+
+
+async def test_parallel_workers_never_exceed_a_cap(pool, db):
+    """Ten workers that take at once hand over exactly the cap, and the rest stays in the queue."""
+    domain_id = await add_domain(db, preset="custom", schedule=[37])
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 200))
+    taken = await asyncio.gather(*[mark_some(pool, campaign_id, domain_id, 15, None) for _ in range(10)])
+    assert sum(taken) == 37
+    assert (await states(db, campaign_id)) == {"handing_over": 37, "queued": 163}
+    assert await warmup.remaining(db, domain_id, to_outbox=False) == 0
+    await assert_counters(db, campaign_id)
+
+
+@settings(max_examples=15)
+@given(steps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 30)), min_size=1, max_size=40))
+async def test_no_sliding_day_exceeds_the_cap(pool, steps):
+    """Whatever the pauses between the batches: in any 24 hours no more than the cap leaves."""
+    async with pool.acquire() as db:
+        await db.execute("TRUNCATE deliveries, campaigns, subscribers, counters, domains CASCADE")
+        domain_id = await add_domain(db, preset="custom", schedule=[40])
+        campaign_id = await add_campaign(db, domain_id, await add_people(db, 300))
+        await db.execute("UPDATE deliveries SET due_at = $1", START)
+    now, left = START, []
+    for minutes, n in steps:
+        now += timedelta(minutes=minutes)
+        left += [now] * await mark_some(pool, campaign_id, domain_id, n, now)
+        assert sum(at > now - timedelta(hours=24) for at in left) <= 40
+    assert left
+
+
+async def test_what_is_given_back_can_be_taken_again(pool, db):
+    """A refusal before DATA returns the allowance to the ten minutes it was taken from."""
+    domain_id = await add_domain(db, preset="custom", schedule=[10])
+    async with db.transaction():
+        grant = await warmup.take(db, domain_id, 25, to_outbox=False, now=START)
+    assert grant.granted == 10
+    await warmup.give_back(db, domain_id, grant.bucket, 4)
+    assert await warmup.remaining(db, domain_id, to_outbox=False, now=START) == 4
+
+
+async def test_fast_is_held_by_the_hour(db):
+    """The fast preset's number binds any hour; two hours later there is room again."""
+    domain_id = await add_domain(db, preset="fast")
+    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START)).granted == 20
+    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START + timedelta(minutes=59))).granted == 0
+    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START + timedelta(hours=2))).granted == 20
+
+
+async def test_a_paused_domain_sends_no_campaign(pool, db):
+    """Paused by hand, a domain hands over nothing until it is let go on."""
+    domain_id = await add_domain(db, preset="standard")
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 5))
+    await warmup.set_state(db, domain_id, "paused", "by hand")
+    assert await mark_some(pool, campaign_id, domain_id, 5, None) == 0
+    await warmup.set_state(db, domain_id, "warming", None)
+    assert await mark_some(pool, campaign_id, domain_id, 5, None) == 5
+
+
+async def advance(db, day, hour=1):
+    """Judge as of a day in March."""
+    await warmup.advance(db, to_outbox=False, now=datetime(2026, 3, day, hour, tzinfo=UTC))
+    return await db.fetchval("SELECT level FROM warmups")
+
+
+async def test_the_level_rises_by_days_that_used_their_cap(db):
+    """A day with 80 % of its cap raises the level once; an idle day never; silence brings it down again."""
+    domain_id = await add_domain(db, preset="cautious")
+    assert await advance(db, 1) == 1
+    await warmup.note(db, domain_id, 40, now=datetime(2026, 3, 1, 9, tzinfo=UTC))
+    assert await advance(db, 2) == 2
+    assert await advance(db, 2, hour=5) == 2
+    assert await advance(db, 3) == 2
+    await warmup.note(db, domain_id, 49, now=datetime(2026, 3, 3, 9, tzinfo=UTC))
+    assert await advance(db, 4) == 2
+    assert Counter([await advance(db, day) for day in range(5, 12)]) == {2: 6, 1: 1}
+    assert (await warmup.get(db, domain_id, to_outbox=False, now=datetime(2026, 3, 3, 20, tzinfo=UTC))).sent_today == 49
+    assert await db.fetchval("SELECT day FROM warmups") == date(2026, 3, 11)
+
+
+async def test_another_preset_begins_at_its_first_level(db):
+    """Choosing a preset starts it; choosing the same one again changes nothing."""
+    domain_id = await add_domain(db, preset="cautious")
+    await db.execute("UPDATE warmups SET level = 9")
+    await warmup.set_preset(db, domain_id, "cautious", None)
+    assert (await warmup.get(db, domain_id, to_outbox=False)).day == 9
+    await warmup.set_preset(db, domain_id, "custom", [5])
+    found = await warmup.get(db, domain_id, to_outbox=False)
+    assert (found.day, found.cap_today, found.schedule) == (1, 5, [5])
