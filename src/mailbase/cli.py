@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Never, TypeVar
+from typing import TYPE_CHECKING, Never, TypeVar, get_args
 
 from mailbase import __version__
 from mailbase.config import Settings
@@ -141,14 +141,18 @@ def _migrate(arguments: argparse.Namespace) -> None:
 def _keys_create(arguments: argparse.Namespace) -> None:
     from mailbase.audience import keys
 
-    _, secret = _with_database(lambda db: keys.create(db, arguments.name, arguments.scope, arguments.expires_at))
-    print(secret)
+    scopes = get_args(keys.Scope)
+    for unknown in set(arguments.scope).difference(scopes):
+        print(f"mailbase: {unknown!r} is not a scope; there are {', '.join(scopes)}", file=sys.stderr)
+        sys.exit(2)
+    made = _with_database(lambda db: keys.create(db, arguments.name, arguments.scope, expires_at=arguments.expires_at))
+    print(made.secret)
 
 
 def _keys_list(_arguments: argparse.Namespace) -> None:
     from mailbase.audience import keys
 
-    for key in _with_database(keys.every):
+    for key in _with_database(lambda db: keys.page(db, before=2**63 - 1, limit=1000)):
         print(f"{key.id}\t{key.name}\t{','.join(key.scopes)}\t{key.expires_at or 'no end'}")
 
 
