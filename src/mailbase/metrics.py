@@ -29,6 +29,8 @@ _SECONDS: Final = Histogram(
     registry=REGISTRY,
 )
 
+METHODS: Final = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
 LETTERS: Final = """
 SELECT substr(key, 10) AS state, sum(n)::float8 AS n FROM counters WHERE key LIKE 'delivery.%' GROUP BY key
 """
@@ -42,16 +44,17 @@ SELECT kind, status, count(*)::float8 AS n FROM jobs GROUP BY kind, status
 """
 
 
+@lru_cache(4096)
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    process = str(os.getpid())
+    return _REQUESTS.labels(process, method, route, str(status)), _SECONDS.labels(process, route)
+
+
 def answered(method: str, route: str, status: int, seconds: float) -> None:
     """Count one request; ``route`` is the template, never the path, which may hold a token."""
-    requests, took = _children(os.getpid(), method, route, status)
+    requests, duration = _series(method if method in METHODS else "other", route, status)
     requests.inc()
-    took.observe(seconds)
-
-
-@lru_cache(maxsize=4096)
-def _children(process: int, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    return _REQUESTS.labels(str(process), method, route, str(status)), _SECONDS.labels(str(process), route)
+    duration.observe(seconds)
 
 
 async def exposition(db: Connection) -> bytes:

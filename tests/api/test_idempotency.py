@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_routes import assert_problem
-from mailbase.api import idempotency
 from mailbase.api.idempotency import Fingerprint
-from mailbase.audience import keys
+from mailbase.audience import answers, keys
 from mailbase.db import Connection, Pool
 
 BODY = {"name": "website", "scopes": ["stats:read"]}
@@ -103,7 +102,7 @@ async def test_a_running_twin_is_told(client: httpx.AsyncClient, pool: Pool, db:
     """While one request holds the key, another is answered 409 at once."""
     key_id = await db.fetchval("SELECT id FROM api_keys WHERE system")
     async with pool.acquire() as held, held.transaction():
-        assert await idempotency.lock(held, key_id, "slow")
+        assert await answers.lock(held, key_id, "slow")
         assert_problem(
             await client.post("/v1/keys", json=BODY, headers={"Idempotency-Key": "slow"}), 409, "idempotency_key_in_use"
         )
@@ -119,7 +118,7 @@ async def test_after_a_day_it_is_forgotten(client: httpx.AsyncClient, db: Connec
     ).status_code == 201
     assert await count(db) == 2
     await db.execute("UPDATE idempotency SET created_at = now() - interval '24 hours 1 second'")
-    assert await idempotency.forget_old(db) == 1
+    assert await answers.forget_old(db) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ümlaut"])
@@ -135,6 +134,19 @@ async def test_other_methods_ignore_it(client: httpx.AsyncClient):
         answer = await client.patch("/v1/settings", json={"pending_days": 10}, headers={"Idempotency-Key": "one"})
         assert answer.status_code == 200
         assert "idempotent-replayed" not in answer.headers
+
+
+async def test_a_streamed_file_counts_as_a_body(client: httpx.AsyncClient, db: Connection):
+    """A multipart upload sent again, with another boundary, is the same request; with another file it is not."""
+    options = '{"consent": {"purpose": "newsletter", "text": "Yes."}}'
+    sent = []
+    for boundary, rows in (("first", "a@example.com"), ("second", "a@example.com"), ("third", "b@example.com")):
+        body = f'--{boundary}\r\nContent-Disposition: form-data; name="options"\r\n\r\n{options}\r\n--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nemail\n{rows}\n\r\n--{boundary}--\r\n'
+        headers = {"Idempotency-Key": "import", "Content-Type": f"multipart/form-data; boundary={boundary}"}
+        sent.append(await client.post("/v1/imports", content=body.encode(), headers=headers))
+    assert [answer.status_code for answer in sent] == [202, 202, 409]
+    assert sent[0].content == sent[1].content
+    assert await db.fetchval("SELECT count(*) FROM jobs") == 1
 
 
 def scope(kind: bytes) -> dict:

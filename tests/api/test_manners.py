@@ -1,5 +1,7 @@
 """Every route keeps the same manners. The routes come from the application's own table, so a new one is held to them at once."""
 
+import re
+
 import httpx
 import pytest
 
@@ -207,6 +209,48 @@ async def test_text_no_database_holds(client: httpx.AsyncClient):
     assert_problem(await client.get("/v1/jobs?kind=a%00b"), 422)
     assert_problem(await client.get("/v1/jobs?kind=a&kind=b"), 400, "malformed")
     assert (await client.get("/v1/jobs?kind=%ff%fe")).status_code in {200, 400, 422}
+
+
+async def test_encoded_slashes_belong_to_their_segment(client: httpx.AsyncClient):
+    """An address with a slash and a plus is found by its encoded form, whichever characters were encoded."""
+    made = await client.put(
+        "/v1/subscribers/by-email/a%2Fb%2Bc%40example.com",
+        json={"double_opt_in": False, "consent": {"purpose": "newsletter", "text": "Yes."}},
+    )
+    assert made.status_code == 201, made.text
+    assert made.json()["email"] == "a/b+c@example.com"
+    for path in ("a%2Fb%2Bc%40example.com", "a%2fb+c@example.com"):
+        assert (await client.get(f"/v1/subscribers/by-email/{path}")).json()["id"] == made.json()["id"]
+    assert_problem(await client.get("/v1/subscribers/by-email/a/b+c@example.com"), 404)
+
+
+async def test_times_are_whole_seconds(client: httpx.AsyncClient):
+    """A time in an answer is UTC, without fractions."""
+    made = (
+        await client.post(
+            "/v1/keys", json={"name": "x", "scopes": ["admin"], "expires_at": "2100-01-01T01:30:00.25+01:30"}
+        )
+    ).json()
+    assert made["expires_at"] == "2100-01-01T00:00:00Z"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])
+
+
+LATE = """
+CREATE FUNCTION too_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
+CREATE CONSTRAINT TRIGGER too_late AFTER INSERT ON api_keys DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION too_late();
+"""
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "late"}])
+async def test_no_success_before_the_commit(client: httpx.AsyncClient, db: Connection, headers: dict[str, str]):
+    """When the commit itself fails the answer is a 500, not a success that did not happen."""
+    await db.execute(LATE)
+    assert_problem(
+        await client.post("/v1/keys", json={"name": "x", "scopes": ["admin"]}, headers=headers), 500, "internal"
+    )
+    assert await db.fetchval("SELECT count(*) FROM api_keys WHERE name = 'x'") == 0
+    await db.execute("DROP TRIGGER too_late ON api_keys")
+    assert (await client.post("/v1/keys", json={"name": "x", "scopes": ["admin"]}, headers=headers)).status_code == 201
 
 
 async def test_what_nobody_expected_is_told_to_the_log_only(

@@ -10,12 +10,11 @@ import hashlib
 import re
 from typing import Any, Final
 
-import msgspec
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from mailbase.audience import keys
-from mailbase.db import Connection
+from mailbase.audience import answers, keys
+from mailbase.audience.answers import Stored
 from mailbase.errors import Conflict, Malformed, Unauthorized
 from mailbase.http import header, work_of
 
@@ -42,56 +41,6 @@ class Authenticate(ASGIMiddleware):
             async with scope["litestar_app"].state.pool.acquire(timeout=30) as db:
                 scope["auth"] = await keys.authenticate(db, secret.strip())
         await next_app(scope, receive, send)
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """An answer given before."""
-
-    fingerprint: bytes
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-LOCK = """
-SELECT pg_try_advisory_xact_lock(hashtextextended($2, $1))
-"""
-
-FIND = """
-SELECT fingerprint, status, headers, body FROM idempotency
-WHERE key_id = $1 AND key = $2 AND created_at > now() - interval '24 hours'
-"""
-
-STORE = """
-INSERT INTO idempotency (key_id, key, fingerprint, status, headers, body) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (key_id, key) DO UPDATE SET fingerprint = $3, status = $4, headers = $5, body = $6, created_at = now()
-"""
-
-FORGET = """
-DELETE FROM idempotency WHERE created_at < now() - interval '24 hours'
-"""
-
-
-async def lock(db: Connection, key_id: int, key: str) -> bool:
-    """Take the key until the transaction ends; False: a twin holds it."""
-    taken: bool = await db.fetchval(LOCK, key_id, key)
-    return taken
-
-
-async def find(db: Connection, key_id: int, key: str) -> Stored | None:
-    """Return the answer stored under the key in the last 24 hours."""
-    row = await db.fetchrow(FIND, key_id, key)
-    return msgspec.convert(dict(row), Stored) if row else None
-
-
-async def store(db: Connection, key_id: int, key: str, answer: Stored) -> None:
-    """Keep an answer."""
-    await db.execute(STORE, key_id, key, answer.fingerprint, answer.status, answer.headers, answer.body)
-
-
-async def forget_old(db: Connection) -> int:
-    """Delete what is older than 24 hours and return how many there were."""
-    return int((await db.execute(FORGET)).rpartition(" ")[2])
 
 
 class Fingerprint:
@@ -182,10 +131,10 @@ class Idempotency(ASGIMiddleware):
         work = work_of(scope)
         db = await work.connection()
         key_id = scope["auth"].id
-        if not await lock(db, key_id, key):
+        if not await answers.lock(db, key_id, key):
             raise Conflict("A request with this Idempotency-Key is still running.", code="idempotency_key_in_use")
         reading = _Reading(scope, receive)
-        if (stored := await find(db, key_id, key)) is not None:
+        if (stored := await answers.find(db, key_id, key)) is not None:
             if await reading.finish() != stored.fingerprint:
                 raise Conflict("This Idempotency-Key was used for another request.", code="idempotency_key_reused")
             await _answer(send, stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
@@ -209,7 +158,7 @@ class Idempotency(ASGIMiddleware):
                 for name, value in headers
                 if name.lower() in KEPT_HEADERS
             ]
-            await store(db, key_id, key, Stored(fingerprint, status, kept, body))
+            await answers.store(db, key_id, key, Stored(fingerprint, status, kept, body))
             work.keep = True
         for message in messages:
             await send(message)

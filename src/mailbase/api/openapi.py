@@ -180,7 +180,7 @@ def _describe(path: str, method: str, operation: dict[str, Any], scope: str | No
         media = body.get("content", {}).get("application/json")
         if media and media.get("schema") == {"type": "string"}:
             media["schema"] = {"type": "object"}  # rendered by the handler itself
-        if media and media.get("schema") and "example" not in media and "examples" not in media:
+        if media and "schema" in media and "example" not in media and "examples" not in media:
             media["example"] = example(media["schema"], schemas)
 
 

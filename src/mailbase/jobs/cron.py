@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 
 from mailbase import queue
+from mailbase.audience import answers
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.optin import cooldowns, pending
 from mailbase.signals import age
@@ -25,6 +26,7 @@ Task = Callable[[Connection], Awaitable[object]]
 
 TABLE: Final[Mapping[str, Task]] = {
     "forget finished jobs": queue.forget_old,
+    "forget answers": answers.forget_old,
     "delete who never confirmed": pending.expire,
     "forget cooldowns": cooldowns.sweep,
     "shorten addresses of opens and clicks": age.shorten,
