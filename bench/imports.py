@@ -25,7 +25,15 @@ from mailbase.db import Connection, Pool, connect, open_pool
 from mailbase.jobs import runner
 
 LIMIT = 30_000
-PROVIDERS = ["gmail.com", "yahoo.com", "outlook.com", "mail.ru", "gmx.de", "orange.fr", *(f"firm{n}.example.com" for n in range(2000))]
+PROVIDERS = [
+    "gmail.com",
+    "yahoo.com",
+    "outlook.com",
+    "mail.ru",
+    "gmx.de",
+    "orange.fr",
+    *(f"firm{n}.example.com" for n in range(2000)),
+]
 
 
 def make_file(rows: int) -> bytes:
@@ -36,7 +44,14 @@ def make_file(rows: int) -> bytes:
     writer.writerow(["email", "name", "city", "tags"])
     for n in range(rows):
         domain = PROVIDERS[dice.randrange(6)] if dice.random() < 0.7 else dice.choice(PROVIDERS)
-        writer.writerow([f"Reader.{n}@{domain}", f"Name {n}", dice.choice(["Porto", "Köln", "Казань", "Lyon"]), dice.choice(["customer", "prospect", ""])])
+        writer.writerow(
+            [
+                f"Reader.{n}@{domain}",
+                f"Name {n}",
+                dice.choice(["Porto", "Köln", "Казань", "Lyon"]),
+                dice.choice(["customer", "prospect", ""]),
+            ]
+        )
     return text.getvalue().encode()
 
 
@@ -52,7 +67,13 @@ async def raw_copy(db: Connection, data: bytes) -> float:
 
 async def one_import(pool: Pool, data: bytes) -> tuple[float, object]:
     """Store the file as the API does, run the job, and return its seconds and result."""
-    plan = Plan(on_conflict="merge", tags=["imported"], consent=ConsentGiven(purpose="newsletter", text="I would like to get the newsletter of the shop, about once a week."))
+    plan = Plan(
+        on_conflict="merge",
+        tags=["imported"],
+        consent=ConsentGiven(
+            purpose="newsletter", text="I would like to get the newsletter of the shop, about once a week."
+        ),
+    )
     async with pool.acquire() as db, db.transaction():
         job = await queue.create(db, imports.KIND, msgspec.to_builtins(plan))
         for seq, start in enumerate(range(0, len(data), imports.SLICE)):
@@ -77,8 +98,14 @@ async def measure(url: str, rows: int) -> None:
     async with open_pool(url, size=4) as pool:
         for what in ("new people", "the same people again (merge)"):
             seconds, result = await one_import(pool, data)
-            verdict = "" if what != "new people" else f"; the limit is {LIMIT:,} rows/s: {'reached' if rows / seconds >= LIMIT else 'NOT reached'}"
-            print(f"import, {what}: {rows / seconds:,.0f} rows/s, {seconds / raw:.1f} × the raw COPY{verdict}  {result}")
+            verdict = (
+                ""
+                if what != "new people"
+                else f"; the limit is {LIMIT:,} rows/s: {'reached' if rows / seconds >= LIMIT else 'NOT reached'}"
+            )
+            print(
+                f"import, {what}: {rows / seconds:,.0f} rows/s, {seconds / raw:.1f} × the raw COPY{verdict}  {result}"
+            )
     await db.close()
 
 

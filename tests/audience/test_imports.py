@@ -25,7 +25,9 @@ KEY = b"k" * 32
 async def upload(client, content, **options):
     options = {"consent": CONSENT, **options}
     data = content if isinstance(content, bytes) else content.encode()
-    return await client.post("/v1/imports", files={"file": ("people.csv", data, "text/csv")}, data={"options": json.dumps(options)})
+    return await client.post(
+        "/v1/imports", files={"file": ("people.csv", data, "text/csv")}, data={"options": json.dumps(options)}
+    )
 
 
 async def run_import(client, pool, content, **options):
@@ -47,6 +49,13 @@ async def rejected(client, job):
     return list(csv.DictReader(io.StringIO(answer.text)))
 
 
+async def until(db, question, job_id):
+    deadline = time.monotonic() + 60
+    while not await db.fetchval(question, job_id):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
 async def person(client, email):
     return (await client.get(f"/v1/subscribers/by-email/{email}")).json()
 
@@ -57,10 +66,23 @@ async def test_an_import_of_every_column(client, pool):
     await client.post("/v1/interests", json={"slug": "sales", "name": "Sales"})
     content = 'Email,Name,locale,Timezone,tags,interests,First name\r\nAnn@Example.com,Ann,pt-PT,Europe/Lisbon,"b, a",news,Anna\r\nbob@example.com,,,,,,\r\n'
     job = await run_import(client, pool, content, tags=["imported"], interests=["sales"])
-    assert (job["status"], job["result"], job["done"], job["total"], job["error"]) == ("done", {"created": 2, "updated": 0, "skipped": 0, "rejected": 0}, 2, 2, None)
+    assert (job["status"], job["result"], job["done"], job["total"], job["error"]) == (
+        "done",
+        {"created": 2, "updated": 0, "skipped": 0, "rejected": 0},
+        2,
+        2,
+        None,
+    )
     ann = await person(client, "ann@example.com")
     assert ann["attributes"] == {"Name": "Ann", "First_name": "Anna"}
-    assert (ann["status"], ann["locale"], ann["timezone"], ann["tags"], ann["interests"], ann["source"]) == ("active", "pt-PT", "Europe/Lisbon", ["a", "b", "imported"], ["news", "sales"], "import")
+    assert (ann["status"], ann["locale"], ann["timezone"], ann["tags"], ann["interests"], ann["source"]) == (
+        "active",
+        "pt-PT",
+        "Europe/Lisbon",
+        ["a", "b", "imported"],
+        ["news", "sales"],
+        "import",
+    )
     assert (await person(client, "bob@example.com"))["attributes"] == {}
     [consent] = (await client.get(f"/v1/subscribers/{ann['id']}/consents")).json()["data"]
     assert (consent["text"], consent["purpose"], consent["source"]) == ("Yes, write to me.", "newsletter", "import")
@@ -129,10 +151,12 @@ async def test_of_one_address_in_a_file_the_first_line_counts(client, pool):
         ("replace", {"created": 1, "updated": 1, "skipped": 0, "rejected": 0}, {"b": "3"}, ["y"]),
     ],
 )
-async def test_on_conflict(client, pool, on_conflict, result, attributes, tags):
+async def test_on_conflict(client, pool, on_conflict, result, *, attributes, tags):
     """People who are there are rejected, skipped, merged or replaced, as asked for."""
     await run_import(client, pool, "email,a,b\nann@example.com,1,2\n", tags=["x"])
-    job = await run_import(client, pool, "email,b\nAnn@example.com,3\nnew@example.com,4\n", tags=["y"], on_conflict=on_conflict)
+    job = await run_import(
+        client, pool, "email,b\nAnn@example.com,3\nnew@example.com,4\n", tags=["y"], on_conflict=on_conflict
+    )
     assert job["result"] == result
     ann = await person(client, "ann@example.com")
     assert (ann["attributes"], ann["tags"]) == (attributes, tags)
@@ -152,7 +176,9 @@ async def test_an_import_brings_nobody_back(client, pool, db, on_conflict):
     await client.post("/v1/suppressions", json={"email": "listed@example.com"})
     await client.post("/v1/suppressions", json={"domain": "blocked.example"})
     people = [*(f"{name}@example.com" for name in names), "listed@example.com", "any@blocked.example"]
-    job = await run_import(client, pool, "email,a\n" + "".join(f"{email},1\n" for email in people), on_conflict=on_conflict)
+    job = await run_import(
+        client, pool, "email,a\n" + "".join(f"{email},1\n" for email in people), on_conflict=on_conflict
+    )
     assert job["result"] == {"created": 0, "updated": 1, "skipped": 6, "rejected": 0}
     assert {row["email"]: row["status"] for row in await db.fetch("SELECT email, status FROM subscribers")} == {
         "left@example.com": "unsubscribed",
@@ -196,11 +222,23 @@ async def test_what_the_upload_refuses(client):
     assert (await client.post("/v1/imports", files={"x": ("a", b"")}, data={"options": "{}"})).status_code == 400
     assert (await client.post("/v1/imports", files=file, data={"options": "{}"})).status_code == 400
     assert (await client.post("/v1/imports", files=file, data={"options": "not json"})).status_code == 400
-    assert (await client.post("/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT, "later": 1})})).status_code == 400
-    assert (await client.post("/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT, "interests": ["none"]})})).status_code == 422
-    assert (await client.post("/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT}), "later": "1"})).status_code == 400
+    assert (
+        await client.post("/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT, "later": 1})})
+    ).status_code == 400
+    assert (
+        await client.post(
+            "/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT, "interests": ["none"]})}
+        )
+    ).status_code == 422
+    assert (
+        await client.post("/v1/imports", files=file, data={"options": json.dumps({"consent": CONSENT}), "later": "1"})
+    ).status_code == 400
     assert (await client.post("/v1/imports", json={})).status_code == 415
-    assert (await client.post("/v1/imports", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"})).status_code == 400
+    assert (
+        await client.post(
+            "/v1/imports", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"}
+        )
+    ).status_code == 400
     assert (await client.get("/v1/jobs")).json()["data"] == []
     assert (await client.get("/v1/imports/77")).status_code == 404
 
@@ -214,8 +252,7 @@ async def test_a_cancelled_import_leaves_nothing(client, pool, db):
     async with pool.acquire() as other, other.transaction():
         await other.execute(imports.TURN)  # the merge waits for its turn
         work = asyncio.create_task(runner.run_one(pool, KEY))
-        while await db.fetchval("SELECT status FROM jobs WHERE id = $1", running["id"]) != "running":
-            await asyncio.sleep(0.01)
+        await until(db, "SELECT status = 'running' FROM jobs WHERE id = $1", running["id"])
         assert (await client.post(f"/v1/jobs/{running['id']}/cancel")).status_code == 200
         await asyncio.wait_for(work, 10)
     job = (await client.get(f"/v1/jobs/{running['id']}")).json()
@@ -255,13 +292,14 @@ asyncio.run(main())
 async def test_kill_9_in_the_middle_loses_and_doubles_nothing(client, pool, db, database_url):
     """A worker killed in the middle of an import leaves no half of it; the next one does it all, once."""
     rows = 60_000
-    job = (await upload(client, "email,n\n" + "".join(f"p{n}@example.com,{n}\n" for n in range(rows)), on_conflict="merge")).json()
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, database_url], stdout=subprocess.PIPE)
+    job = (
+        await upload(client, "email,n\n" + "".join(f"p{n}@example.com,{n}\n" for n in range(rows)), on_conflict="merge")
+    ).json()
+    worker = subprocess.Popen(  # noqa: ASYNC220 (started, not waited for)
+        [sys.executable, "-c", WORKER, database_url], stdout=subprocess.PIPE
+    )
     try:
-        deadline = time.monotonic() + 60
-        while not await db.fetchval("SELECT done > 0 FROM jobs WHERE id = $1", job["id"]):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+        await until(db, "SELECT done > 0 FROM jobs WHERE id = $1", job["id"])
     finally:
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
@@ -272,7 +310,10 @@ async def test_kill_9_in_the_middle_loses_and_doubles_nothing(client, pool, db, 
     await db.execute("UPDATE jobs SET lease_until = now() - interval '1 second'")
     assert await runner.run_one(pool, KEY)
     finished = (await client.get(f"/v1/jobs/{job['id']}")).json()
-    assert (finished["status"], finished["result"]) == ("done", {"created": rows, "updated": 0, "skipped": 0, "rejected": 0})
+    assert (finished["status"], finished["result"]) == (
+        "done",
+        {"created": rows, "updated": 0, "skipped": 0, "rejected": 0},
+    )
     assert await db.fetchrow("SELECT count(*), count(DISTINCT email_key) FROM subscribers") == (rows, rows)
     assert await db.fetchval("SELECT count(*) FROM consents") == rows
     assert await db.fetchval("SELECT count(*) FROM job_uploads") == 0
@@ -280,7 +321,11 @@ async def test_kill_9_in_the_middle_loses_and_doubles_nothing(client, pool, db, 
 
 async def test_export_streams_everybody(client, pool):
     """The export has a line for each person, a column for each attribute, and no cell a spreadsheet would run."""
-    content = "email,city,sum\n" + "".join(f"p{n}@example.com,Porto,{n}\n" for n in range(4500)) + "evil@example.com,=1+1,+351 912 345 678\n"
+    content = (
+        "email,city,sum\n"
+        + "".join(f"p{n}@example.com,Porto,{n}\n" for n in range(4500))
+        + "evil@example.com,=1+1,+351 912 345 678\n"
+    )
     await run_import(client, pool, content, tags=["a", "b"])
     answer = await client.get("/v1/subscribers/export.csv")
     assert answer.headers["content-type"].startswith("text/csv")
@@ -305,23 +350,47 @@ async def test_bulk_changes(client, pool, db):
     """Tags and interests of everybody the filter finds are changed as a job in batches; deleting erases."""
     for slug in ("news", "sales"):
         await client.post("/v1/interests", json={"slug": slug, "name": slug})
-    await run_import(client, pool, "email\n" + "".join(f"p{n}@example.com\n" for n in range(2500)), tags=["old"], interests=["news"])
-    job = await bulk_job(client, pool, filter={"tag": "old"}, add_tags=["new"], remove_tags=["old"], add_interests=["sales"], remove_interests=["news"])
-    assert (job["status"], job["total"], job["done"], job["result"]) == ("done", 2500, 2500, {"matched": 2500, "changed": 2500})
-    assert await db.fetchval("SELECT count(*) FROM subscribers WHERE tags = '{new}' AND cardinality(interests) = 1") == 2500
+    await run_import(
+        client, pool, "email\n" + "".join(f"p{n}@example.com\n" for n in range(2500)), tags=["old"], interests=["news"]
+    )
+    job = await bulk_job(
+        client,
+        pool,
+        filter={"tag": "old"},
+        add_tags=["new"],
+        remove_tags=["old"],
+        add_interests=["sales"],
+        remove_interests=["news"],
+    )
+    assert (job["status"], job["total"], job["done"], job["result"]) == (
+        "done",
+        2500,
+        2500,
+        {"matched": 2500, "changed": 2500},
+    )
+    assert (
+        await db.fetchval("SELECT count(*) FROM subscribers WHERE tags = '{new}' AND cardinality(interests) = 1")
+        == 2500
+    )
     again = await bulk_job(client, pool, filter={"interest": "sales"}, add_tags=["new"])
     assert again["result"] == {"matched": 2500, "changed": 0}
     one = await person(client, "p7@example.com")
     erased = await bulk_job(client, pool, filter={"ids": [one["id"], 10**9]}, delete=True)
     assert erased["result"] == {"matched": 1, "changed": 1}
-    assert (await client.post("/v1/subscribers", json={"email": "p7@example.com", "double_opt_in": False, "consent": CONSENT})).status_code == 422
+    assert (
+        await client.post(
+            "/v1/subscribers", json={"email": "p7@example.com", "double_opt_in": False, "consent": CONSENT}
+        )
+    ).status_code == 422
 
 
 async def test_bulk_needs_a_filter_and_something_to_do(client):
     """Nobody is changed by an empty filter, and a change of nothing is refused."""
     assert (await client.post("/v1/subscribers/bulk", json={"filter": {}, "add_tags": ["x"]})).status_code == 422
     assert (await client.post("/v1/subscribers/bulk", json={"filter": {"tag": "x"}})).status_code == 422
-    assert (await client.post("/v1/subscribers/bulk", json={"filter": {"interest": "none"}, "add_tags": ["x"]})).status_code == 422
+    assert (
+        await client.post("/v1/subscribers/bulk", json={"filter": {"interest": "none"}, "add_tags": ["x"]})
+    ).status_code == 422
 
 
 async def test_a_bulk_job_goes_on_where_its_runner_died(client, pool, db):
@@ -331,8 +400,7 @@ async def test_a_bulk_job_goes_on_where_its_runner_died(client, pool, db):
         job = await bulk.ask(db, bulk.Change(which=Filter(status="active"), add_tags=["x"]))
     held = await queue.lease(db, [bulk.KIND], seconds=0)
     work = asyncio.create_task(bulk.run(pool, held, Progress(), KEY))
-    while not await db.fetchval("SELECT done FROM jobs WHERE id = $1", job.id):
-        await asyncio.sleep(0.001)
+    await until(db, "SELECT done > 0 FROM jobs WHERE id = $1", job.id)
     work.cancel()
     await asyncio.wait({work})
     assert await db.fetchval("SELECT status FROM jobs WHERE id = $1", job.id) == "running"

@@ -50,10 +50,10 @@ async def note(
 
 PAGE = """
 SELECT * FROM (
-    SELECT (extract(epoch FROM at) * 1000000)::bigint << 11 | 1024 | id & 1023 AS id, kind, at, campaign_id, delivery_id, form_id, data
+    SELECT ((extract(epoch FROM at) * 1000000)::bigint << 11) | 1024 | (id & 1023) AS id, kind, at, campaign_id, delivery_id, form_id, data
       FROM subscriber_events WHERE subscriber_id = $1
     UNION ALL
-    SELECT (extract(epoch FROM at) * 1000000)::bigint << 11 | id & 1023, CASE kind WHEN 'open' THEN 'opened' ELSE 'clicked' END, at, campaign_id, delivery_id,
+    SELECT ((extract(epoch FROM at) * 1000000)::bigint << 11) | (id & 1023), CASE kind WHEN 'open' THEN 'opened' ELSE 'clicked' END, at, campaign_id, delivery_id,
            NULL, jsonb_strip_nulls(jsonb_build_object('link', link, 'verdict', verdict, 'reason', reason))
       FROM signals WHERE subscriber_id = $1
 ) AS merged

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -18,6 +19,7 @@ from redis.exceptions import RedisError
 from mailbase import queue
 from mailbase.db import Pool
 from mailbase.jobs import runner
+from mailbase.jobs.runner import HANDLERS, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +31,12 @@ GONE: Final = (OSError, RedisError, TimeoutError)
 
 async def run_job(context: dict[Any, Any], job_id: int) -> None:
     """Run the job if it still waits."""
-    await runner.run_one(context["pool"], context["erasure_key"], job_id=job_id)
+    await runner.run_one(context["pool"], context["erasure_key"], job_id=job_id, handlers=context["handlers"])
 
 
-async def run(pool: Pool, erasure_key: bytes, redis_url: str, *, stop: asyncio.Event) -> None:
+async def run(
+    pool: Pool, erasure_key: bytes, redis_url: str, *, stop: asyncio.Event, handlers: Mapping[str, Handler] = HANDLERS
+) -> None:
     """Keep an arq worker alive until ``stop``, however often Redis goes away."""
     while not stop.is_set():
         try:
@@ -46,7 +50,7 @@ async def run(pool: Pool, erasure_key: bytes, redis_url: str, *, stop: asyncio.E
             await _pause(stop)
             continue
         try:
-            await _listen(redis, {"pool": pool, "erasure_key": erasure_key}, stop)
+            await _listen(redis, {"pool": pool, "erasure_key": erasure_key, "handlers": handlers}, stop)
         except GONE as error:
             logger.info("wake-ups through Redis pause: %s", error)
         finally:
