@@ -68,6 +68,11 @@ _TAG = re.compile(r"<(/?)(mj[a-z-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.IG
 _START = re.compile(r"<(?:!--|/?mj[a-z-]*(?=[\s/>]|$))", re.IGNORECASE)
 # A tag of the template may stand in an attribute's value, not in its name or in its place.
 _ATTRIBUTES = r"(?:\s+(?![^\s=]*{})[A-Za-z_:][\w:.-]*\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*/?\s*"
+_HTML_TAG = re.compile(r"<!--|<(/?)([A-Za-z][\w-]*)(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+>")
+_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # noqa: SIM905  (as HTML lists them)
+MAX_ELEMENTS = 50
+MAX_DEPTH = 300
+# mrml descends once for each open element, on a stack whose end nothing catches.
 _LONE = re.compile(r"<(?![A-Za-z/!?])")
 _BLOCKS = re.compile(rf"<({'|'.join(sorted(_HTML_INSIDE))})\b[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
 _POSITION = re.compile(r"(.*?)(?: in root template)? at position (\d+):(\d+)")
@@ -84,6 +89,11 @@ def to_html(source: str, mask: Mask, *, field: str = "mjml") -> str:
     if problem is not None:
         offset, word, reason = problem
         raise refuse(source, field, mask.origin(offset), mask.show(word)[:60], reason)
+    too_deep = _too_deep(hidden)
+    if too_deep is not None:
+        offset, word = too_deep
+        reason = f"elements are nested more than {MAX_DEPTH} deep"
+        raise refuse(source, field, mask.origin(offset), mask.show(word)[:60], reason)
     try:
         html = mjml2html(hidden)
     except ValueError as error:
@@ -94,6 +104,22 @@ def to_html(source: str, mask: Mask, *, field: str = "mjml") -> str:
     if lost is not None:
         raise refuse(source, field, lost.start, lost.word, f"MJML drops a {{% {lost.word} %}} at this place")
     return html
+
+
+def _too_deep(hidden: str) -> tuple[int, str] | None:
+    """Return where HTML is nested deeper than mrml can follow."""
+    depth = at = 0
+    while tag := _HTML_TAG.search(hidden, at):
+        at = tag.end()
+        if tag.group() == "<!--":
+            at = hidden.find("-->", at)
+            if at < 0:
+                break
+        elif tag.group(2).lower() not in _VOID and not tag.group().endswith("/>"):
+            depth = max(depth - 1, 0) if tag.group(1) else depth + 1
+        if depth > MAX_DEPTH:
+            return tag.start(), tag.group()
+    return None
 
 
 Problem = tuple[int, str, str]
@@ -160,6 +186,8 @@ class _Structure:
         """Open an element; one that holds HTML is stepped over to its end."""
         if name not in _HTML_INSIDE:
             self.stack.append((name, start))
+            if len(self.stack) > MAX_ELEMENTS:
+                return start, f"<{name}>", f"elements are nested more than {MAX_ELEMENTS} deep"
             return None
         close = re.compile(rf"</{name}\s*>|<(/?mj[a-z-]+)", re.IGNORECASE).search(self.hidden, self.at)
         if close is None:

@@ -33,6 +33,9 @@ _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'", re.DOTALL)
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 _TEST = re.compile(r"\bis\s+(?:not\s+)?([A-Za-z_]\w*)")
 _REPEAT = re.compile(r"['\"]\s*\*|\*\s*['\"]")
+_OPERATOR = re.compile(r"[-+*/%~<>=!.|(\[]|\b(?:not|and|or|in|is|if)\b")
+MAX_OPERATORS = 500
+# MiniJinja descends once for each of them, on a stack whose end nothing catches.
 _WIDE = re.compile(r"\d{3,}")
 _EXACT = 2**63
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -190,6 +193,9 @@ def check(source: str, *, field: str, names: Iterable[str], shape: dict[str, fro
         raise Invalid.field(field, "too_large", f"{field} is larger than {MAX_SOURCE // 1024} kB")
     if "{" not in source:
         return
+    for piece in split(source):
+        if piece.kind != "text" and len(_OPERATOR.findall(_STRING.sub('""', piece.inner))) > MAX_OPERATORS:
+            raise refuse(source, field, piece.start, piece.inner[:20], "this expression is too long")
     engine = _engine(False)
     try:
         engine.add_template("checked", source)
