@@ -20,7 +20,15 @@ else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
 
-CONNECTION_ERRORS = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+CONNECTION_ERRORS = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 """What a restart of the server looks like from here: wait and try again."""
 
 
@@ -34,18 +42,24 @@ def _decode_json(data: bytes) -> Any:
 
 async def _prepare(connection: Connection) -> None:
     # Binary, because COPY takes no text codec.
-    await connection.set_type_codec("jsonb", schema="pg_catalog", format="binary", encoder=_encode_json, decoder=_decode_json)
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="binary", encoder=_encode_json, decoder=_decode_json
+    )
 
 
 async def connect(url: str) -> Connection:
     """Open one connection outside any pool (listeners, migrations)."""
-    connection: Connection = await asyncpg.connect(url, timeout=10, server_settings={"application_name": "mailbase", "timezone": "UTC"})
+    connection: Connection = await asyncpg.connect(
+        url, timeout=10, server_settings={"application_name": "mailbase", "timezone": "UTC"}
+    )
     await _prepare(connection)
     return connection
 
 
 @asynccontextmanager
-async def open_pool(url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60) -> AsyncGenerator[Pool]:
+async def open_pool(
+    url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60
+) -> AsyncGenerator[Pool]:
     """Open the process's pool and close it again, letting running queries finish for up to five seconds.
 
     Raises:

@@ -90,6 +90,7 @@ class Dispatcher:
         self._clock = clock
         self._pace = Pace(transport.capacity)
         self._batch: Batch | None = None
+        self._abandoned: list[Batch] = []
         self._next: asyncio.Task[Batch | None] | None = None
         self._handed: dict[int, Handed] = {}
         self._holdings: dict[int, Holding] = {}
@@ -113,11 +114,11 @@ class Dispatcher:
                     pause = await self._round()
                 except CONNECTION_ERRORS as error:
                     log.warning("%s wait for the database: %s", self._source.name, error)
-                    self._batch = None
+                    self._abandon()
                     pause = 0.5
                 except Exception:
-                    log.exception("%s: a batch failed; its letters come back when their lease ends", self._source.name)
-                    self._batch = None
+                    log.exception("%s: a batch failed; its letters go back to the queue", self._source.name)
+                    self._abandon()
                     pause = STOPPED
                 if pause and not self._stopping:
                     await self._wait(self._wake, pause)
@@ -134,6 +135,9 @@ class Dispatcher:
     # One round: a batch on its way. Returns how long to wait before the next.
 
     async def _round(self) -> float:
+        while self._abandoned:
+            await self._release(self._abandoned[-1])
+            self._abandoned.pop()
         if self._batch is None:
             stopped = await self._look_at_egress()
             if stopped:
@@ -148,11 +152,10 @@ class Dispatcher:
         await self._wait_for_room()
         if self._stopping or self._batch is not batch:
             # A stop, or the way out refused us meanwhile.
-            await self._put_back(ready, batch)
             return 0
         if len(ready) < size:
             self._batch = None
-        elif not self._probing and self._next is None and len(batch.left()) <= size:
+        elif not self._probing and self._next is None and len(batch.undecided) <= 2 * size:
             self._next = asyncio.create_task(self._lease_more(self._pace.lease))
         if ready:
             await self._hand_over(batch, ready)
@@ -182,12 +185,15 @@ class Dispatcher:
             await self._release(batch)
 
     async def _release(self, batch: Batch) -> None:
-        async with self._pool.acquire() as db:
-            await leases.release(db, batch.left(), [batch.holding.fence])
+        if batch.undecided:
+            async with self._pool.acquire() as db:
+                await leases.release(db, list(batch.undecided), batch.holding.fence)
 
-    async def _put_back(self, ready: list[Ready], batch: Batch) -> None:
-        async with self._pool.acquire() as db:
-            await leases.release(db, [one.id for one in ready], [batch.holding.fence])
+    def _abandon(self) -> None:
+        """Give the batch in hand back as soon as that is possible; until then its lease is prolonged with the others."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self._abandoned.append(batch)
 
     async def _wait_for_room(self) -> None:
         """Wait until the connections have no more in hand than keeps them busy."""
@@ -213,10 +219,12 @@ class Dispatcher:
             async with self._pool.acquire() as db:
                 marked = await batch.mark(db, ready)
         except CONNECTION_ERRORS:
+            batch.undecided.difference_update(one.id for one in ready)
             # Perhaps it was committed; nothing of it went out, and that is what the recorder will say when it can.
             for one in ready:
                 self._recorder.put(one.handed, _not_sent(one.id))
             raise
+        batch.undecided.difference_update(one.id for one in ready)
         envelopes: list[Envelope] = []
         for one in ready:
             if one.id not in marked.ids:
@@ -244,17 +252,9 @@ class Dispatcher:
     def _on_outcome(self, outcome: Outcome) -> None:
         letter = self._handed.pop(outcome.delivery_id)
         self._recorder.put(letter, outcome)
-        if outcome.kind == "relay" and self._batch is not None:
-            batch, self._batch = self._batch, None
-            release = asyncio.create_task(self._release(batch))
-            self._flights.add(release)
-            release.add_done_callback(self._released)
+        if outcome.kind == "relay":
+            self._abandon()
         self._room.set()
-
-    def _released(self, task: asyncio.Task[None]) -> None:
-        self._flights.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("letters come back when their lease ends: %s", error)
 
     async def _renew(self) -> None:
         """Prolong the leases of what is in hand; what cannot be prolonged is not sent."""
@@ -280,8 +280,9 @@ class Dispatcher:
         """Give back what is only leased, and see what is on its way through."""
         try:
             await self._give_up_next()
-            if self._batch is not None:
-                await self._release(self._batch)
+            self._abandon()
+            for batch in self._abandoned:
+                await self._release(batch)
         except CONNECTION_ERRORS as error:
             log.warning("leased letters come back when their lease ends: %s", error)
         if self._flights:

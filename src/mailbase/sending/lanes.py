@@ -5,7 +5,7 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatcher` sets th
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -60,15 +60,11 @@ class Ready(Struct):
 
 
 class Batch:
-    """The letters of one lease that are still to be prepared, and how."""
+    """The letters of one lease that are still to be prepared, and how. ``undecided``: leased, and not yet in a mark."""
 
-    def __init__(self, holding: Holding, size: int) -> None:
+    def __init__(self, holding: Holding, ids: Iterable[int]) -> None:
         self.holding = holding
-        self.size = size
-
-    def left(self) -> Sequence[int]:
-        """Return the ids that are only leased."""
-        raise NotImplementedError
+        self.undecided = set(ids)
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next letter, or return None at the end."""
@@ -95,7 +91,7 @@ class CampaignBatch(Batch):
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
         interests: dict[int, str], capped: bool, to_outbox: bool, slot: int,
     ) -> None:  # fmt: skip
-        super().__init__(holding, len(letters))
+        super().__init__(holding, [letter.id for letter in letters])
         self._letters = deque(letters)
         self._due = due
         self._stream = stream
@@ -104,10 +100,6 @@ class CampaignBatch(Batch):
         self._capped = capped
         self._to_outbox = to_outbox
         self._slot = slot
-
-    def left(self) -> Sequence[int]:
-        """Return the ids that are only leased."""
-        return [letter.id for letter in self._letters]
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:  # noqa: ARG002  (all it needs came with the lease)
         """Compose the next letter."""
@@ -189,13 +181,9 @@ class MessageBatch(Batch):
     def __init__(
         self, holding: Holding, letters: list[tuple[MessageLetter, Signer | None]], erasure_key: bytes
     ) -> None:
-        super().__init__(holding, len(letters))
+        super().__init__(holding, [letter.id for letter, _ in letters])
         self._letters = deque(letters)
         self._erasure_key = erasure_key
-
-    def left(self) -> Sequence[int]:
-        """Return the ids that are only leased."""
-        return [letter.id for letter, _ in self._letters]
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next message; its files are read only now."""

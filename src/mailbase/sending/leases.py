@@ -206,13 +206,13 @@ async def renew(
 
 RELEASE = """
 UPDATE deliveries SET state = 'queued', lease_until = NULL
-WHERE id = ANY($1::bigint[]) AND fence = ANY($2::bigint[]) AND state = 'leased'
+WHERE id = ANY($1::bigint[]) AND fence = $2 AND state = 'leased'
 """
 
 
-async def release(db: Connection, ids: Sequence[int], fences: Sequence[int]) -> None:
+async def release(db: Connection, ids: Sequence[int], fence: int) -> None:
     """Give leased letters back to the queue."""
-    await db.execute(RELEASE, ids, fences)
+    await db.execute(RELEASE, ids, fence)
 
 
 EXPIRE = """

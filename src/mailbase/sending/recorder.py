@@ -8,6 +8,8 @@ import logging
 from collections import Counter, deque
 from random import Random
 
+import asyncpg
+
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending import egress, records
 from mailbase.sending.outcomes import Outcome
@@ -78,7 +80,7 @@ class Recorder:
                     await records.record(db, batch, slot=self._slot, random=self._random)
                     await self._tell(db, batch)
                 break
-            except CONNECTION_ERRORS as error:
+            except (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError) as error:
                 log.warning("outcomes wait for the database: %s", error)
                 await asyncio.sleep(AGAIN)
             except Exception:
