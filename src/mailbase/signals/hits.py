@@ -60,6 +60,31 @@ class _New(Struct):
     judgement: Judgement
 
 
+class _Signal(Struct):
+    delivery_id: int
+    campaign_id: int
+    subscriber_id: int | None
+    link: int
+    verdict: verdicts.Verdict
+    reason: str | None
+    ip: str | None
+    user_agent: str | None
+    at: datetime
+
+
+class _Engaged(Struct):
+    subscriber_id: int
+    at: datetime
+
+
+class _Engagement(Struct):
+    delivery_id: int
+    what: int
+    total: int
+    human: int
+    machine: int
+
+
 class _Stored(Struct):
     """A click of an earlier batch that may turn out to be part of a burst."""
 
@@ -164,21 +189,22 @@ async def _fold(db: Connection, clicks: Sequence[_New]) -> list[_Stored]:
     return folded
 
 
-# One statement, because a round trip costs more than the rows. Rows are sorted: their order is the order of locks.
+# One statement, because a round trip costs more than the rows; JSON, because arrays are encoded element by element.
+# People and letters are sorted: the order of rows is the order of locks.
 STORE = """
 WITH signal AS (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
     SELECT delivery_id, campaign_id, subscriber_id, CASE WHEN link = 0 THEN 'open' ELSE 'click' END, nullif(link, 0),
-           verdict, reason, ip::inet, user_agent, at
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-         AS new (delivery_id, campaign_id, subscriber_id, link, verdict, reason, ip, user_agent, at)
+           verdict, reason, ip, user_agent, at
+    FROM jsonb_to_recordset($1) AS new (delivery_id bigint, campaign_id bigint, subscriber_id bigint, link integer,
+         verdict text, reason text, ip inet, user_agent text, at timestamptz)
 ), engaged AS (
     UPDATE subscribers SET engaged_at = person.at
-    FROM unnest($10::bigint[], $11::timestamptz[]) AS person (subscriber_id, at)
+    FROM jsonb_to_recordset($2) AS person (subscriber_id bigint, at timestamptz)
     WHERE subscribers.id = person.subscriber_id AND (engaged_at IS NULL OR engaged_at < person.at)
 )
 INSERT INTO engagements AS engagement (delivery_id, what, total, human, machine)
-SELECT * FROM unnest($12::bigint[], $13::smallint[], $14::integer[], $15::integer[], $16::integer[])
+SELECT * FROM jsonb_to_recordset($3) AS gain (delivery_id bigint, what smallint, total integer, human integer, machine integer)
 ON CONFLICT (delivery_id, what) DO UPDATE SET
     total = engagement.total + excluded.total,
     human = engagement.human + excluded.human,
@@ -189,29 +215,27 @@ RETURNING delivery_id, what, total, human, machine
 
 async def _store(db: Connection, new: Sequence[_New], folded: Sequence[_Stored]) -> list[tuple[int, str, int]]:
     """Write the signals, the readers' engagement and the letters'; return how far the campaigns' counters move."""
-    signals = [_row(one) for one in new]
-    people = sorted(_engaged(new).items())
     added = _added(new, folded)
-    letters = [(*key, *added[key]) for key in sorted(added)]
-    columns = (
-        *zip(*signals, strict=True),
-        *(zip(*people, strict=True) if people else ([], [])),
-        *zip(*letters, strict=True),
+    rows = db.fetch(
+        STORE,
+        [_row(one) for one in new],
+        [_Engaged(reader, at) for reader, at in sorted(_engaged(new).items())],
+        [_Engagement(*key, *added[key]) for key in sorted(added)],
     )
     campaigns = {one.hit.delivery_id: one.place.campaign_id for one in new}
     moved: list[tuple[int, str, int]] = []
-    for delivery_id, what, *numbers in await db.fetch(STORE, *columns):
+    for delivery_id, what, *numbers in await rows:
         after = Seen(*numbers)
         before = after.minus(added[delivery_id, what])
         moved += [(campaigns[delivery_id], key, n) for key, n in tally.changes(what, before, after) if n]
     return moved
 
 
-def _row(one: _New) -> tuple[object, ...]:
+def _row(one: _New) -> _Signal:
     hit, place = one.hit, one.place
     # Of an erased person only the number is kept.
     known = place.subscriber_id is not None
-    return (
+    return _Signal(
         hit.delivery_id,
         place.campaign_id,
         place.subscriber_id,

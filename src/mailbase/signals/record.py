@@ -4,7 +4,7 @@ record() ─▶ waiting (bounded) ─▶ flush: one transaction a batch ─▶ t
                 ▲                    │ PostgreSQL away, deadlock
                 └────── again ───────┘ (unless the commit is found to have gone through)
 
-No delay is added: while one batch commits, the next one gathers. A slow database slows the answers, one that is away for
+No delay is added: while the batches under way commit, the next one gathers. A slow database slows the answers, one that is away for
 longer than the patience makes them fail; a request that was answered is in the tables, once.
 """
 
@@ -26,6 +26,8 @@ from mailbase.signals import hits
 from mailbase.signals.hits import Hit, Place
 
 BATCH: Final = 500
+LANES: Final = 2
+"""Batches under way at once: while one waits for PostgreSQL, the other is being built."""
 WAITING: Final = 10_000
 PATIENCE: Final = 20.0
 DRAIN: Final = 10.0
@@ -45,14 +47,13 @@ class Recorder:
 
     def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic, patience: float = PATIENCE) -> None:
         self.clock = clock
-        self._pool = pool
         self._patience = patience
-        self._slot = counters.own_slot()
+        self._lanes = [
+            _Lane(pool, (counters.own_slot() + n * counters.SLOTS // LANES) % counters.SLOTS) for n in range(LANES)
+        ]
         self._waiting: deque[_Waiting] = deque()
-        self._flying: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
-        self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
 
     async def record(self, hit: Hit) -> Place | None:
         """Return once the hit is committed; None when there is nothing such a hit could belong to.
@@ -71,7 +72,7 @@ class Recorder:
         """Commit batch after batch until :meth:`close` and nothing waits any more."""
         impatient = asyncio.create_task(self._give_up(), name="signals' patience")
         try:
-            await self._run()
+            await asyncio.gather(*(self._run(lane) for lane in self._lanes))
         finally:
             impatient.cancel()
 
@@ -80,29 +81,29 @@ class Recorder:
         while True:
             await asyncio.sleep(self._patience / 20)
             oldest = self.clock() - self._patience
-            for one in (*self._flying, *self._waiting):
-                if one.since > oldest:
-                    break
-                if not one.place.done():
+            for one in (*(one for lane in self._lanes for one in lane.batch), *self._waiting):
+                if one.since < oldest and not one.place.done():
                     one.place.set_exception(Unavailable("the database does not answer"))
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                self._flying = batch
-                await self._flush(batch)
-            if self._closing:
-                return
+    async def _run(self, lane: "_Lane") -> None:
+        try:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                lane.batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                await self._flush(lane, lane.batch)
+                lane.batch = []
+        finally:
+            await lane.release()
 
     def close(self) -> None:
         """Take no more hits; :meth:`run` ends once those that wait are committed."""
         self._closing = True
         self._wake.set()
 
-    async def _flush(self, batch: list[_Waiting]) -> None:
+    async def _flush(self, lane: "_Lane", batch: list[_Waiting]) -> None:
         pause = 0.02
         while True:
             # Whoever no longer waits was told that it failed.
@@ -110,7 +111,7 @@ class Recorder:
             if not batch:
                 return
             try:
-                places = await self._commit([one.hit for one in batch])
+                places = await lane.commit([one.hit for one in batch], self.clock)
                 break
             except _AGAIN as error:
                 _log.warning("signals wait: %s", error or type(error).__name__)
@@ -123,21 +124,31 @@ class Recorder:
                     batch[0].place.set_exception(Unavailable("this could not be recorded"))
                     return
                 middle = len(batch) // 2
-                await self._flush(batch[:middle])
-                await self._flush(batch[middle:])
+                await self._flush(lane, batch[:middle])
+                await self._flush(lane, batch[middle:])
                 return
         for one, place in zip(batch, places, strict=True):
             if not one.place.done():
                 one.place.set_result(place)
 
-    async def _commit(self, batch: list[Hit]) -> list[Place | None]:
+
+class _Lane:
+    """One connection that commits one batch at a time: the pool would reset it after each."""
+
+    def __init__(self, pool: Pool, slot: int) -> None:
+        self.batch: list[_Waiting] = []
+        self._pool = pool
+        self._slot = slot
+        self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
+
+    async def commit(self, batch: list[Hit], clock: Callable[[], float]) -> list[Place | None]:
+        """Write a batch; when the answer to the commit is lost, find out what became of it."""
         written: hits.Written | None = None
         try:
-            # One connection for all batches: the pool would reset it after each.
             if self._db is None:
                 self._db = await self._pool.acquire()
             async with self._db.transaction():
-                written = await hits.write(self._db, batch, clock=self.clock, slot=self._slot)
+                written = await hits.write(self._db, batch, clock=clock, slot=self._slot)
         except _AGAIN:
             await self.release()
             if written is None or (written.xid and not await self._committed(written.xid)):
@@ -180,4 +191,3 @@ async def recorder(pool: Pool, *, patience: float = PATIENCE) -> AsyncGenerator[
             await asyncio.wait_for(task, DRAIN)
         except TimeoutError:
             _log.warning("signals were still waiting for the database")
-        await made.release()
