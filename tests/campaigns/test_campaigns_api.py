@@ -142,7 +142,7 @@ async def test_send_takes_no_body_an_empty_one_and_a_time(client, people):
     for body, status in (
         (None, "sending"),
         ({}, "sending"),
-        ({"at": "2020-01-01T00:00:00Z"}, "sending"),
+        ({"at": "1970-01-01T00:00:00Z"}, "sending"),
         ({"at": "2099-01-01T00:00:00Z"}, "scheduled"),
     ):
         at = f"/v1/campaigns/{(await create(client))['id']}"

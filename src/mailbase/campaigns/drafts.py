@@ -149,8 +149,8 @@ def check_time(at: datetime, *, field: str) -> None:
         Invalid: ``invalid_time``.
 
     """
-    if not 1970 < at.year < 9000:
-        raise Invalid.field(field, "invalid_time", "A year between 1971 and 8999 is needed.")
+    if not 1 < at.year < 9000:
+        raise Invalid.field(field, "invalid_time", "A year between 2 and 8999 is needed.")
 
 
 @contextmanager
