@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -193,7 +193,7 @@ class Mailbase(Litestar):
             if message["type"] == "http.response.start":
                 await work.finish(commit=message["status"] < 400)
                 status = message["status"]
-                _add_headers(scope, message)
+                _add_headers(scope, message, self.state.methods)
             elif head:
                 message = {**message, "body": b""}
             await send(message)
@@ -224,7 +224,12 @@ class Mailbase(Litestar):
             logger.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000)
 
 
-def _add_headers(scope: Any, message: Any) -> None:
+def _add_headers(scope: Any, message: Any, methods: Mapping[str, str]) -> None:
+    if scope["method"] == "OPTIONS":  # Litestar's own answer knows the first handler of a path only
+        allowed = methods.get(scope.get("path_template", ""), "")
+        message["headers"] = [
+            (name, allowed.encode() if name == b"allow" and allowed else value) for name, value in message["headers"]
+        ]
     present = {name.lower() for name, _ in message["headers"]}
     wanted = [(b"x-request-id", request_id(scope).encode()), (b"x-content-type-options", b"nosniff")]
     if scope["path"].startswith("/v1/"):
@@ -357,6 +362,7 @@ def create_app(settings: Settings) -> Mailbase:
         logging_config=None,
         openapi_config=openapi.config(),
     )
+    app.state.methods = {route.path_format: ", ".join(sorted(route.methods)) for route in app.routes}
     for route in app.routes:
         for handler, model in getattr(route, "route_handler_map", {}).values():
             handler.opt[QUERY] = {one.field_alias: one.is_sequence for one in model.expected_query_params}

@@ -81,6 +81,9 @@ async def test_unknown_paths_and_methods(client: httpx.AsyncClient, anonymous: h
             answer = await anonymous.request(method, mine[0].url)
             assert_problem(answer, 405, "method_not_allowed")
             assert {route.method for route in mine} <= set(answer.headers["allow"].split(", "))
+        options = await anonymous.options(mine[0].url)
+        if "allow" in options.headers:
+            assert {route.method for route in mine} <= set(options.headers["allow"].split(", ")), template
 
 
 async def test_bodies_must_be_json(client: httpx.AsyncClient, keyed: list[Route]):

@@ -103,19 +103,7 @@ class JsonPlugin(OpenAPIRenderPlugin):
 
 def config() -> OpenAPIConfig:
     """Return what Litestar needs to know."""
-    tags = [
-        "Subscribers",
-        "Forms",
-        "Campaigns",
-        "Messages",
-        "Domains",
-        "Statistics",
-        "Jobs",
-        "Settings",
-        "Keys",
-        "Public",
-        "Health",
-    ]
+    tags = "Subscribers Interests Imports Suppressions Forms Campaigns Messages Domains Statistics Jobs Settings Keys Public Outbox Health"
     return OpenAPIConfig(
         title="mailbase",
         version=__version__,
@@ -123,7 +111,7 @@ def config() -> OpenAPIConfig:
         path="/schema",
         use_handler_docstrings=True,
         render_plugins=[JsonPlugin()],
-        tags=[Tag(name=name) for name in tags],
+        tags=[Tag(name=name) for name in tags.split()],
     )
 
 
