@@ -5,7 +5,7 @@
 (() => {
   const host = new URL(document.currentScript?.src || location.href).origin;
   const css = `
-:host{display:block;--a:var(--mailbase-accent,#1f4f8f);--r:var(--mailbase-radius,.5em);--l:var(--mailbase-line,color-mix(in srgb,currentcolor 28%,transparent));--b:var(--mailbase-bad,#c0392b)}
+:host{display:block;--a:var(--mailbase-accent,#1f4f8f);--r:var(--mailbase-radius,.5em);--l:var(--mailbase-line,color-mix(in srgb,currentcolor 55%,transparent));--b:var(--mailbase-bad,#c0392b)}
 *{box-sizing:border-box}
 form,.field,fieldset{display:grid;gap:1em}
 h3,p{margin:0}h3{font-size:1.25em;line-height:1.25}

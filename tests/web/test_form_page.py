@@ -1,11 +1,14 @@
 """The public side of a form: pages, programs, other origins, limits, and that nobody learns who is on the list."""
 
 import asyncio
+import gzip
 import time
+from ipaddress import ip_address
 
 import msgspec
 import pytest
 
+from mailbase.optin import limits
 from optin.optin_kit import ENTRY, JSON, last_link, letters, make_form, submit
 
 SHOP = "https://shop.example"
@@ -439,3 +442,20 @@ async def test_a_crowd_at_one_form_is_served(client, anonymous, db):
     assert {answer.status_code for answer in answers} == {202}
     assert await db.fetchval("SELECT count(*) FROM messages") == 20
     assert (await client.get(f"/v1/forms/{form['id']}/stats")).json()["submits"] == 20
+
+
+def test_an_ipv6_visitor_is_their_network():
+    """Who owns a /64 has one bucket; an IPv4 address is its own."""
+    assert limits.whose(ip_address("2001:db8:1:2::1")) == limits.whose(ip_address("2001:db8:1:2:ffff::9"))
+    assert limits.whose(ip_address("2001:db8:1:3::1")) != limits.whose(ip_address("2001:db8:1:2::1"))
+    assert limits.whose(ip_address("192.0.2.1")) != limits.whose(ip_address("192.0.2.2"))
+
+
+async def test_the_script_is_small_and_cached(anonymous):
+    """At most 5 kB gzipped, to be kept, revalidated by its tag, usable on any page."""
+    answer = await anonymous.get("/embed/v1.js")
+    assert len(gzip.compress(answer.content, 9)) <= 5_000
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "max-age" in answer.headers["cache-control"]
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert (await anonymous.get("/embed/v1.js", headers={"If-None-Match": answer.headers["etag"]})).status_code == 304

@@ -47,15 +47,18 @@ MOST_PAGE: Final = 500
 async def _form(db: Connection, request: AnyRequest, key: str) -> Form:
     """Return the form, if the asking page may hold it."""
     form = await forms.by_key(db, key)
-    origin = header(request.scope, b"origin")
-    if origin and origin != "null" and not form.allows(origin) and origin.lower() != _own(request):
+    origin = header(request.scope, b"origin").lower()
+    if origin and origin != "null" and not form.allows(origin) and not _is_own(request, origin):
         raise Forbidden("This form may not be used from this origin.", code="origin_not_allowed")
     return form
 
 
-def _own(request: AnyRequest) -> str:
+def _is_own(request: AnyRequest, origin: str) -> bool:
+    """Tell whether the hosted page asks, under the public name or the one it was reached by."""
     settings: Settings = request.app.state.settings
-    return origin_of(settings.public_url) or ""
+    return (
+        origin == origin_of(settings.public_url) or origin.partition("://")[2] == header(request.scope, b"host").lower()
+    )
 
 
 def _language(request: AnyRequest, form: Form, default: str | None) -> Language:
