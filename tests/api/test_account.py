@@ -131,6 +131,23 @@ async def test_settings_refuse_nonsense(client: httpx.AsyncClient, body: dict, s
     assert [error["field"] for error in problem["errors"]] == [field]
 
 
+async def test_a_strict_instance_knows_its_senders(settings: Settings, db: Connection):
+    """With strict sending checks the default sender's domain must be set up; otherwise it need not be."""
+    body = {"default_from": {"name": "x", "email": "news@example.com"}}
+    app = create_app(msgspec.structs.replace(settings, sending_checks="strict"))
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://mailbase.test",
+            headers={"Authorization": f"Bearer {settings.admin_key}"},
+        ) as owner,
+    ):
+        assert_problem(await owner.patch("/v1/settings", json=body), 422, "unknown_domain")
+        await db.execute("INSERT INTO domains (name) VALUES ('example.com')")
+        assert (await owner.patch("/v1/settings", json=body)).status_code == 200
+
+
 async def test_jobs_are_shown_and_cancelled(client: httpx.AsyncClient, db: Connection):
     """A waiting job is listed, found, cancelled at once, and cancelling twice is the same; a finished one is a conflict."""
     first = await db.fetchval("INSERT INTO jobs (kind, total) VALUES ('import', 10) RETURNING id")
