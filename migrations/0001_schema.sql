@@ -143,7 +143,7 @@ CREATE TABLE suppressions (                       -- whom never to write to
 -- Consents and events leave with the person by a trigger on subscribers, not by a foreign key: its check a row is what an import
 -- of a million people would mostly wait for. Who writes them holds the person's row (FOR KEY SHARE), or has just made it.
 CREATE TABLE consents (                           -- append only; leaves with the person
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     subscriber_id bigint NOT NULL,
     act text NOT NULL DEFAULT 'given' CHECK (act IN ('given', 'confirmed', 'withdrawn')),
     purpose text NOT NULL,
@@ -156,9 +156,9 @@ CREATE TABLE consents (                           -- append only; leaves with th
     page text,
     ip inet,
     user_agent text,
-    at timestamptz NOT NULL DEFAULT now()
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (subscriber_id, id)
 );
-CREATE INDEX consents_subscriber ON consents (subscriber_id, id);
 CREATE FUNCTION consents_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'consents are append only';
@@ -166,16 +166,16 @@ END $$;
 CREATE TRIGGER consents_append_only BEFORE UPDATE ON consents FOR EACH ROW EXECUTE FUNCTION consents_append_only();
 
 CREATE TABLE subscriber_events (                  -- the timeline; opens and clicks live in `signals` and are merged in
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     subscriber_id bigint NOT NULL,
     kind text NOT NULL,                           -- created, imported, submitted, confirmed, unsubscribed, preferences, bounced, complained, …
     at timestamptz NOT NULL DEFAULT now(),
     campaign_id bigint,
     delivery_id bigint,
     form_id bigint,
-    data jsonb NOT NULL DEFAULT '{}'
+    data jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (subscriber_id, id)
 );
-CREATE INDEX subscriber_events_subscriber ON subscriber_events (subscriber_id, id);
 
 CREATE FUNCTION subscribers_leave() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -136,7 +136,7 @@ WITH judged AS MATERIALIZED (
     SELECT id, $5, $6, $7, $8, coalesce($9, 'import'), $10, $11::text::inet, $12, coalesce($13, now()) FROM written
 ), noted AS (
     INSERT INTO subscriber_events (subscriber_id, kind, data)
-    SELECT id, 'imported', jsonb_build_object('import_id', $1::bigint, 'how', how) FROM written
+    SELECT id, 'imported', CASE how WHEN 'created' THEN $14::jsonb ELSE $15::jsonb END FROM written
 ), rejected AS (
     INSERT INTO job_rejects (job_id, line, email, reason)
     SELECT $1, line, email, 'already a subscriber' FROM judged WHERE verdict = 'conflict'
@@ -232,7 +232,6 @@ async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: R
     if not staged:
         return
     await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
-    await db.execute("ANALYZE staging")
     merged = await _merge(db, job_id, plan)
     await db.execute("TRUNCATE staging")
     result.created += merged["created"]
@@ -246,7 +245,8 @@ async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:
     words = consents.version(consent.text, consent.policy_url)
     return await db.fetchrow(
         MERGE, job_id, plan.on_conflict, sorted(set(plan.tags)), sorted(set(plan.interests)), consent.purpose, consent.text, words, consent.policy_url, consent.source,
-        consent.page, consent.ip, consent.user_agent, consent.at, timeout=PATIENCE,
+        consent.page, consent.ip, consent.user_agent, consent.at, {"import_id": job_id, "how": "created"}, {"import_id": job_id, "how": "updated"},
+        timeout=PATIENCE,
     )  # fmt: skip
 
 
