@@ -91,6 +91,7 @@ def _why(outcome: Outcome) -> str:
             return "mailbox_full" if outcome.enhanced in {"5.2.2", "4.2.2"} else "refused"
 
 
+# `state::text` keeps the planner from the index of all leased letters: each of these is found by its id.
 RECORD = """
 UPDATE deliveries AS delivery SET
     state = outcome.state::delivery_state, reason = outcome.reason, bounce_class = outcome.class, last_reply = outcome.reply,
@@ -99,7 +100,7 @@ UPDATE deliveries AS delivery SET
     sent_at = CASE WHEN outcome.state = 'sent' THEN COALESCE($9, now()) END
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::smallint[])
     AS outcome (id, fence, state, reason, class, reply, wait, back)
-WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state = 'handing_over'
+WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state::text = 'handing_over'
 RETURNING delivery.id
 """
 
