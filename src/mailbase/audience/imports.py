@@ -81,6 +81,9 @@ ANYBODY_ERASED = """
 SELECT EXISTS (SELECT FROM suppressions WHERE kind = 'erased')
 """
 
+# Sorting in memory, and the tags' index cleaned by autovacuum afterwards instead of by us in between.
+MEMORY: Final = ("SET LOCAL work_mem = '64MB'", "SET LOCAL gin_pending_list_limit = '64MB'")
+
 STAGING = """
 CREATE TEMPORARY TABLE staging (
     line bigint, email text, email_key text, domain text, erased text, attributes jsonb, tags text[], interests bigint[], locale text, timezone text
@@ -158,6 +161,8 @@ async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -
     plan = msgspec.convert(held.payload, Plan)
     result = Result(0, 0, 0, 0)
     async with pool.acquire() as db, db.transaction():
+        for setting in MEMORY:
+            await db.execute(setting)
         await db.execute(STAGING)
         await db.execute(TURN, timeout=PATIENCE)
         interests = {row["slug"]: row["id"] for row in await db.fetch(INTERESTS)}
