@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from mailbase.audience import addresses
+from mailbase.audience import addresses, limits
 from mailbase.errors import FieldError, Invalid
 
 FieldType = Literal["text", "email", "phone", "date", "number", "select", "checkbox"]
@@ -24,9 +24,8 @@ MAX_ORIGINS: Final = 50
 LONGEST_MINIMUM: Final = 3
 RESERVED: Final = frozenset({"interests", "status", "tags", "id"})
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_LOCALE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+_NAME = re.compile(r"[^\W\d_]\w{0,63}")
+_PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HOST = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 
@@ -196,7 +195,7 @@ def _check_redirects(redirects: Redirects, allowed: set[str | None] | None, refu
 
 
 def _check_words(form: NewForm, refuse: _Refusals) -> None:
-    if form.locale is not None and not _LOCALE.fullmatch(form.locale):
+    if form.locale is not None and not limits.is_locale(form.locale):
         refuse("locale", "invalid_locale", "a language tag such as en or ru-RU is needed")
     for name, value in msgspec.structs.asdict(form.texts).items():
         if value is not None:
@@ -249,7 +248,7 @@ def _check_consents(consents: Sequence[FormConsent], refuse: _Refusals) -> None:
             refuse(
                 f"consents.{n}.purpose",
                 "invalid_purpose",
-                "small letters, digits and _, beginning with a letter, at most 40",
+                "letters, digits and _ . -, beginning with a letter or digit, at most 64",
             )
         elif consent.purpose in seen:
             refuse(f"consents.{n}.purpose", "duplicate", f"{consent.purpose} is asked twice")

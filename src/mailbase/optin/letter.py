@@ -70,9 +70,13 @@ def compose(asked: Asked, own: Confirmation | None) -> Rendered:
         subject = templates.one_line(
             templates.render(own.subject, html=False, variables=variables, field="confirmation.subject")
         )
-    content = Content(subject="{{ subject }}", html=_source("letter.html"), text=_source("letter.txt"))
-    rendered = compile_variables(content, {**variables, "subject": subject})
-    return msgspec.structs.replace(rendered, text=_tidy(rendered.text))
+    variables["subject"] = subject
+    # Our own templates were checked when they were written; the path for the owner's checks at every letter.
+    return Rendered(
+        subject=subject,
+        text=_tidy(templates.render(_source("letter.txt"), html=False, variables=variables)),
+        html=templates.render(_source("letter.html"), html=True, variables=variables),
+    )
 
 
 def _tidy(text: str) -> str:
