@@ -117,6 +117,7 @@ class Worker:
         await asyncio.gather(*lanes, return_exceptions=True)
         await self._recorder.flush(LAST_WORDS)
         recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
         _, late = await asyncio.wait(sides, timeout=LAST_WORDS)
         for task in late:
             task.cancel()

@@ -15,6 +15,7 @@ from typing import Final
 
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.sending import egress, leases
+from mailbase.sending.kept import Kept
 from mailbase.sending.lanes import Batch, Holding, Ready, Source, boottime
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.recorder import Recorder
@@ -24,13 +25,13 @@ from mailbase.sending.transport import Transport
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 0.025
-LARGEST_BATCH: Final = 128
+LARGEST_BATCH: Final = 64
 LARGEST_LEASE: Final = 500
 UNRECORDED: Final = 512
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
-BREATH: Final = 4
+BREATH: Final = 2
 """Letters composed before the connections are served again."""
 
 
@@ -39,15 +40,17 @@ class Pace:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._connections = max(capacity // 2, 1)
         self._since = boottime()
         self._count = 0
-        self._flight_rate = 0.0
+        self._latency = 1.0
         self.rate = 0.0
 
     def landed(self, letters: int, seconds: float) -> None:
         """Note a batch whose letters all had their outcome so many seconds after they were handed over."""
-        measured = letters / max(seconds, 0.0001)
-        self._flight_rate = 0.8 * self._flight_rate + 0.2 * measured if self._flight_rate else measured
+        # The best of late, not the average: what else this machine does says nothing about the other side.
+        turns = -(-letters // self._connections)
+        self._latency = max(min(self._latency * 1.05, seconds / turns), 0.0005)
         self._count += letters
         now = boottime()
         elapsed = now - self._since
@@ -61,7 +64,8 @@ class Pace:
     @property
     def batch(self) -> int:
         """Letters that are marked together: what leaves in 25 ms, or keeps the connections from running dry."""
-        return min(max(int(self._flight_rate * BATCH_SECONDS), self._capacity // 4, 1), LARGEST_BATCH)
+        room = int(self._connections / self._latency * BATCH_SECONDS)
+        return min(max(room, self._capacity // 4, 1), LARGEST_BATCH)
 
     @property
     def lease(self) -> int:
@@ -91,6 +95,7 @@ class Dispatcher:
         self._pace = Pace(transport.capacity)
         self._batch: Batch | None = None
         self._abandoned: list[Batch] = []
+        self._kept = Kept(pool)
         self._next: asyncio.Task[Batch | None] | None = None
         self._handed: dict[int, Handed] = {}
         self._holdings: dict[int, Holding] = {}
@@ -125,6 +130,7 @@ class Dispatcher:
             await self._drain()
         finally:
             renewing.cancel()
+            await self._kept.drop()
 
     def stop(self) -> None:
         """Take nothing new; :meth:`run` returns when what is on its way has arrived."""
@@ -216,7 +222,7 @@ class Dispatcher:
 
     async def _hand_over(self, batch: Batch, ready: list[Ready]) -> None:
         try:
-            async with self._pool.acquire() as db:
+            async with self._kept.connection() as db:
                 marked = await batch.mark(db, ready)
         except CONNECTION_ERRORS:
             batch.undecided.difference_update(one.id for one in ready)

@@ -12,12 +12,13 @@ import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending import egress, records
+from mailbase.sending.kept import Kept
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.04  # seconds; also bounds what a crash leaves in doubt
+GATHER = 0.06  # seconds; also bounds what a crash leaves in doubt
 MOST = 500
 AGAIN = 0.5
 
@@ -29,7 +30,7 @@ class Recorder:
 
     def __init__(self, pool: Pool, name: str, *, slot: int, random: Random) -> None:
         """``name`` is the row of ``egress`` that the outcomes are about."""
-        self._pool = pool
+        self._kept = Kept(pool)
         self._name = name
         self._slot = slot
         self._random = random
@@ -53,14 +54,16 @@ class Recorder:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            await self._some.wait()
-            if len(self._queue) < MOST:
-                await asyncio.sleep(GATHER)
-            self._some.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(MOST, len(self._queue)))]
-                await self._write(batch)
+        try:
+            while True:
+                await self._some.wait()
+                if len(self._queue) < MOST:
+                    await asyncio.sleep(GATHER)
+                self._some.clear()
+                while self._queue:
+                    await self._write([self._queue.popleft() for _ in range(min(MOST, len(self._queue)))])
+        finally:
+            await self._kept.drop()
 
     async def flush(self, seconds: float) -> None:
         """Return once everything is committed, or after ``seconds``."""
@@ -76,7 +79,7 @@ class Recorder:
         self._writing = len(batch)
         while batch:
             try:
-                async with self._pool.acquire() as db:
+                async with self._kept.connection() as db:
                     await records.record(db, batch, slot=self._slot, random=self._random)
                     await self._tell(db, batch)
                 break
