@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 from mailbase.sending import leases, marks, warmup
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
 
@@ -76,7 +76,7 @@ async def test_no_sliding_day_exceeds_the_cap(pool, steps):
     assert left
 
 
-async def test_what_is_given_back_can_be_taken_again(pool, db):
+async def test_what_is_given_back_can_be_taken_again(db):
     """A refusal before DATA returns the allowance to the ten minutes it was taken from."""
     domain_id = await add_domain(db, preset="custom", schedule=[10])
     async with db.transaction():

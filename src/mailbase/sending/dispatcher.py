@@ -25,6 +25,7 @@ from mailbase.sending.transport import Transport
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 0.025
+SLOW: Final = 0.25
 LARGEST_BATCH: Final = 64
 LARGEST_LEASE: Final = 500
 UNRECORDED: Final = 512
@@ -49,8 +50,11 @@ class Pace:
     def landed(self, letters: int, seconds: float) -> None:
         """Note a batch whose letters all had their outcome so many seconds after they were handed over."""
         # The best of late, not the average: what else this machine does says nothing about the other side.
-        turns = -(-letters // self._connections)
-        self._latency = max(min(self._latency * 1.05, seconds / turns), 0.0005)
+        # Only a batch that was plainly slow is taken at its word.
+        observed = seconds / -(-letters // self._connections)
+        if seconds < SLOW:
+            observed = min(self._latency * 1.01, observed)
+        self._latency = max(observed, 0.0005)
         self._count += letters
         now = boottime()
         elapsed = now - self._since
