@@ -375,3 +375,23 @@ async def test_a_slice_is_made_once(db):
     assert await deliveries.skip_waiting(db, campaign_id, "cancelled", limit=4, slot=3) == 4
     assert await states(db, campaign_id) == {"queued": 6, "skipped": 4}
     await assert_counters(db, campaign_id)
+
+
+async def test_a_holder_that_lost_its_lease_writes_nothing(db):
+    """When another has leased and marked the letter since, the first one's mark and answer change nothing."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 2), on_crash="at_least_once")
+    await db.execute("UPDATE deliveries SET due_at = $1", START)
+    first, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, first, letters[:1])
+    later = START + LEASE
+    await leases.expire(db, slot=1, now=later)
+    second, again = await lease(db, campaign_id, now=later)
+    assert len(again) == 2
+    assert (await mark(db, campaign_id, domain_id, first, letters, later)).ids == set()
+    await mark(db, campaign_id, domain_id, second, again, later)
+    assert await record(db, campaign_id, domain_id, first, [(letter, "hard") for letter in letters], later) == 0
+    assert await states(db, campaign_id) == {"handing_over": 2}
+    assert await record(db, campaign_id, domain_id, second, [(letter, "sent") for letter in again], later) == 2
+    assert await db.fetchval("SELECT count(*) FROM bounces") == 0
+    await assert_counters(db, campaign_id)
