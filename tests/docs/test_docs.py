@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,12 +24,14 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def instance() -> Iterator[dict[str, str]]:
     """A running ``mailbase up`` in a folder laid out as the reader's is: data beside the commands."""
     folder = Path(tempfile.mkdtemp(prefix="mailbase-docs-"))
     folder.chmod(0o755)
-    port = "8931"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBASE_")}
     environment = {
         **clean,
