@@ -32,7 +32,7 @@ UNRECORDED: Final = 512
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
-BREATH: Final = 2
+BREATH: Final = 8
 """Letters composed before the connections are served again."""
 
 
