@@ -30,12 +30,24 @@ STAGED: Final = (
 )
 SMALL: Final = 2000  # cells shorter than this together are under 16 kB of JSON in any case
 
-NO_TAGS: Final[list[str]] = []
-NO_INTERESTS: Final[list[int]] = []
-
 Staged = tuple[int, str, str, str, str | None, dict[str, str], list[str], list[int], str | None, str | None]
 Rejected = tuple[int, str | None, str]
 """Line, the address as it stood there, and the reason."""
+
+
+class Batch(msgspec.Struct):
+    """What a slice of the file came to."""
+
+    staged: list[Staged] = []
+    """By address, each one once."""
+    rejected: list[Rejected] = []
+    repeated: int = 0
+    """Lines whose address an earlier line of the slice had."""
+
+    @property
+    def lines(self) -> int:
+        """How many lines these are."""
+        return len(self.staged) + len(self.rejected) + self.repeated
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -114,24 +126,43 @@ def _target(name: str) -> str | None:
 
 
 class Judge:
-    """Decides line by line; knows the interests, and hashes addresses only where somebody was erased."""
+    """Decides line by line; knows the interests, and hashes addresses only where somebody was erased.
 
-    def __init__(self, found: Columns, interests: Mapping[str, int], erasure_key: bytes | None) -> None:
+    ``tags`` and ``to_all`` (ids of interests) are given to everybody, besides what the line says.
+    """
+
+    def __init__(
+        self,
+        found: Columns,
+        interests: Mapping[str, int],
+        erasure_key: bytes | None,
+        *,
+        tags: Iterable[str] = (),
+        to_all: Iterable[int] = (),
+    ) -> None:
         self._columns = found
         self._interests = interests
         self._erasure_key = erasure_key
+        self._tags_of_all = sorted(set(tags))
+        self._interests_of_all = sorted(set(to_all))
+        self._tags = lru_cache(4096)(self._read_tags)
+        self._ids = lru_cache(4096)(self._read_interests)
 
-    def sort(self, records: Iterable[Record]) -> tuple[list[Staged], list[Rejected]]:
+    def sort(self, records: Iterable[Record]) -> Batch:
         """Return the lines that may come in, as they are staged, and those that may not."""
-        staged: list[Staged] = []
-        rejected: list[Rejected] = []
+        first: dict[str, Staged] = {}
+        batch = Batch([], [])
         for record in records:
             line = self._one(record)
             if len(line) == 3:
-                rejected.append(line)
+                batch.rejected.append(line)
+            elif line[2] in first:
+                batch.repeated += 1
             else:
-                staged.append(line)
-        return staged, rejected
+                first[line[2]] = line
+        # In the order of the index they go into, which is that of their bytes.
+        batch.staged = [first[key] for key in sorted(first)]
+        return batch
 
     def _one(self, record: Record) -> Staged | Rejected:
         line, cells, wrong = record
@@ -154,11 +185,13 @@ class Judge:
         place = self._columns
         attributes = {name: cell for index, name in place.attributes if (cell := cells[index].strip())}
         reason = _wrong_attributes(attributes)
-        tags, known, locale, timezone = NO_TAGS, NO_INTERESTS, None, None
+        tags, known, locale, timezone = self._tags_of_all, self._interests_of_all, None, None
         if place.tags >= 0:
-            tags, reason = self._tags(cells[place.tags], reason)
+            tags, wrong = self._tags(cells[place.tags])
+            reason = reason or wrong
         if place.interests >= 0:
-            known, reason = self._interest_ids(cells[place.interests], reason)
+            known, wrong = self._ids(cells[place.interests])
+            reason = reason or wrong
         if place.locale >= 0 and (locale := cells[place.locale].strip() or None) and not limits.is_locale(locale):
             reason = f"not a locale: {locale[:40]}"
         if (
@@ -172,16 +205,17 @@ class Judge:
         erased = None if self._erasure_key is None else erased_value(address.key, self._erasure_key)
         return line, address.email, address.key, address.domain, erased, attributes, tags, known, locale, timezone
 
-    def _tags(self, cell: str, reason: str | None) -> tuple[list[str], str | None]:
-        tags, wrong = _read_tags(cell)
-        return tags, reason or wrong
+    def _read_tags(self, cell: str) -> tuple[list[str], str | None]:
+        tags = _split(cell)
+        wrong = limits.check_tags(tags)
+        return sorted({*self._tags_of_all, *tags}), f"tags: {wrong[0].message}" if wrong else None
 
-    def _interest_ids(self, cell: str, reason: str | None) -> tuple[list[int], str | None]:
-        slugs, _ = _read_tags(cell)
+    def _read_interests(self, cell: str) -> tuple[list[int], str | None]:
+        slugs = _split(cell)
         unknown = next((slug for slug in slugs if slug not in self._interests), None)
         if unknown is not None:
-            return NO_INTERESTS, reason or f"no such interest: {unknown[:80]}"
-        return [self._interests[slug] for slug in slugs], reason
+            return [], f"no such interest: {unknown[:80]}"
+        return sorted({*self._interests_of_all, *(self._interests[slug] for slug in slugs)}), None
 
 
 def _wrong_attributes(attributes: dict[str, Any]) -> str | None:
@@ -191,11 +225,8 @@ def _wrong_attributes(attributes: dict[str, Any]) -> str | None:
     return None
 
 
-@lru_cache(4096)
-def _read_tags(cell: str) -> tuple[list[str], str | None]:
-    tags = list(dict.fromkeys(part for text in SPLIT.split(cell) if (part := text.strip())))
-    wrong = limits.check_tags(tags)
-    return tags, f"tags: {wrong[0].message}" if wrong else None
+def _split(cell: str) -> list[str]:
+    return list(dict.fromkeys(part for text in SPLIT.split(cell) if (part := text.strip())))
 
 
 def _printable(text: str) -> str | None:

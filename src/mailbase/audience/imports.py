@@ -19,7 +19,7 @@ from mailbase import queue
 from mailbase.audience import consents, import_rows
 from mailbase.audience.consents import ConsentGiven
 from mailbase.audience.csv_files import Records
-from mailbase.audience.import_rows import STAGED, Judge, Rejected, Staged
+from mailbase.audience.import_rows import STAGED, Batch, Judge
 from mailbase.db import Connection, Pool
 from mailbase.errors import Invalid, NotFound
 from mailbase.queue import Job, Lease
@@ -28,7 +28,6 @@ KIND: Final = "import"
 SLICE: Final = 1 << 20
 PATIENCE: Final = 6 * 3600.0  # one statement may merge millions of lines
 
-Batch = tuple[list[Staged], list[Rejected]]
 OnConflict = Literal["error", "merge", "replace", "skip"]
 
 
@@ -95,27 +94,26 @@ TURN = """
 SELECT pg_advisory_xact_lock(hashtextextended('mailbase audience', 0))
 """
 
+# The lines are sorted by address and each address is there once. People are looked up one by one: a join would read all of them
+# for each slice.
 MERGE = """
 WITH judged AS MATERIALIZED (
-    SELECT staged.*, subscribers.id AS subscriber_id,
-           CASE WHEN nth > 1 OR subscribers.xmin = pg_current_xact_id()::xid THEN 'duplicate'
-                WHEN subscribers.status IN ('unsubscribed', 'bounced', 'complained') THEN 'left'
+    SELECT staged.*, known.id AS subscriber_id,
+           CASE WHEN known.xmin = pg_current_xact_id()::xid THEN 'duplicate'
+                WHEN known.status IN ('unsubscribed', 'bounced', 'complained') THEN 'left'
                 WHEN coalesce(by_email.id, by_domain.id, by_hash.id) IS NOT NULL THEN 'suppressed'
-                WHEN subscribers.id IS NULL THEN 'create'
+                WHEN known.id IS NULL THEN 'create'
                 WHEN $2 IN ('merge', 'replace') THEN 'update'
                 WHEN $2 = 'skip' THEN 'exists'
                 ELSE 'conflict' END AS verdict
-      FROM (SELECT *, row_number() OVER (PARTITION BY email_key COLLATE "C" ORDER BY line) AS nth FROM staging) AS staged
-      LEFT JOIN subscribers ON subscribers.email_key = staged.email_key
+      FROM staging AS staged
+      LEFT JOIN LATERAL (SELECT id, status, xmin FROM subscribers WHERE email_key = staged.email_key LIMIT 1) AS known ON true
       LEFT JOIN suppressions AS by_email ON by_email.value = staged.email_key
       LEFT JOIN suppressions AS by_domain ON by_domain.value = staged.domain
       LEFT JOIN suppressions AS by_hash ON by_hash.value = staged.erased
 ), created AS (
     INSERT INTO subscribers (email, email_key, domain, status, attributes, tags, interests, locale, timezone, source)
-    SELECT email, email_key, domain, 'active', attributes,
-           CASE WHEN tags = '{}' THEN $3 ELSE ARRAY(SELECT DISTINCT tag FROM unnest($3::text[] || tags) AS tag ORDER BY tag) END,
-           CASE WHEN interests = '{}' THEN $4 ELSE ARRAY(SELECT DISTINCT i FROM unnest($4::bigint[] || interests) AS i ORDER BY i) END,
-           locale, timezone, 'import'
+    SELECT email, email_key, domain, 'active', attributes, tags, interests, locale, timezone, 'import'
       FROM judged WHERE verdict = 'create'
     ON CONFLICT (email_key) DO NOTHING
     RETURNING id
@@ -123,8 +121,10 @@ WITH judged AS MATERIALIZED (
     UPDATE subscribers
        SET status = CASE subscribers.status WHEN 'pending' THEN 'active' ELSE subscribers.status END,
            attributes = CASE $2 WHEN 'merge' THEN subscribers.attributes || judged.attributes ELSE judged.attributes END,
-           tags = ARRAY(SELECT DISTINCT tag FROM unnest(CASE $2 WHEN 'merge' THEN subscribers.tags END || $3::text[] || judged.tags) AS tag ORDER BY tag),
-           interests = ARRAY(SELECT DISTINCT i FROM unnest(CASE $2 WHEN 'merge' THEN subscribers.interests END || $4::bigint[] || judged.interests) AS i ORDER BY i),
+           tags = CASE WHEN $2 <> 'merge' THEN judged.tags WHEN subscribers.tags @> judged.tags THEN subscribers.tags
+                  ELSE ARRAY(SELECT DISTINCT tag FROM unnest(subscribers.tags || judged.tags) AS tag ORDER BY tag) END,
+           interests = CASE WHEN $2 <> 'merge' THEN judged.interests WHEN subscribers.interests @> judged.interests THEN subscribers.interests
+                       ELSE ARRAY(SELECT DISTINCT i FROM unnest(subscribers.interests || judged.interests) AS i ORDER BY i) END,
            locale = CASE $2 WHEN 'merge' THEN coalesce(judged.locale, subscribers.locale) ELSE judged.locale END,
            timezone = CASE $2 WHEN 'merge' THEN coalesce(judged.timezone, subscribers.timezone) ELSE judged.timezone END,
            updated_at = now()
@@ -136,10 +136,10 @@ WITH judged AS MATERIALIZED (
     SELECT id, 'created' AS how FROM created UNION ALL SELECT id, 'updated' FROM updated
 ), ledger AS (
     INSERT INTO consents (subscriber_id, purpose, text, text_hash, policy_url, source, page, ip, user_agent, at)
-    SELECT id, $5, $6, $7, $8, coalesce($9, 'import'), $10, $11::text::inet, $12, coalesce($13, now()) FROM written
+    SELECT id, $3, $4, $5, $6, coalesce($7, 'import'), $8, $9::text::inet, $10, coalesce($11, now()) FROM written
 ), noted AS (
     INSERT INTO subscriber_events (subscriber_id, kind, data)
-    SELECT id, 'imported', CASE how WHEN 'created' THEN $14::jsonb ELSE $15::jsonb END FROM written
+    SELECT id, 'imported', CASE how WHEN 'created' THEN $12::jsonb ELSE $13::jsonb END FROM written
 ), rejected AS (
     INSERT INTO job_rejects (job_id, line, email, reason)
     SELECT $1, line, email, 'already a subscriber' FROM judged WHERE verdict = 'conflict'
@@ -170,7 +170,7 @@ async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -
         async with contextlib.aclosing(_ahead(_judged(pool, held.id, reader))) as batches:
             async for batch in batches:
                 await _take(db, held.id, plan, batch, result)
-                progress.done += len(batch[0]) + len(batch[1])
+                progress.done += batch.lines
         if not reader.started:
             raise Invalid("The file is empty.", code="empty_file")
         await queue.finish(db, held, result, done=progress.done)
@@ -195,11 +195,12 @@ class _Reader:
         """Return what this slice completes."""
         records = self._records.feed(data, final=final)
         if self._judge is None and records:
+            found = import_rows.columns(records[0][1], self._plan.mapping)
             self._judge = Judge(
-                import_rows.columns(records[0][1], self._plan.mapping), self._interests, self._erasure_key
+                found, self._interests, self._erasure_key, tags=self._plan.tags, to_all=self._plan.interests
             )
             del records[0]
-        return self._judge.sort(records) if self._judge else ([], [])
+        return self._judge.sort(records) if self._judge else Batch()
 
 
 async def _judged(pool: Pool, job_id: int, reader: _Reader) -> AsyncGenerator[Batch]:
@@ -227,13 +228,14 @@ async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
 
 async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: Result) -> None:
     """Merge one batch; of later lines with an address this transaction wrote already, the row's ``xmin`` tells."""
-    staged, rejected = batch
-    if rejected:
-        lines = [(job_id, *reject) for reject in rejected]
+    staged = batch.staged
+    result.skipped += batch.repeated
+    if batch.rejected:
+        lines = [(job_id, *reject) for reject in batch.rejected]
         await db.copy_records_to_table(
             "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
         )
-        result.rejected += len(rejected)
+        result.rejected += len(batch.rejected)
     if not staged:
         return
     await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
@@ -249,7 +251,7 @@ async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:
     consent = plan.consent
     words = consents.version(consent.text, consent.policy_url)
     return await db.fetchrow(
-        MERGE, job_id, plan.on_conflict, sorted(set(plan.tags)), sorted(set(plan.interests)), consent.purpose, consent.text, words, consent.policy_url, consent.source,
+        MERGE, job_id, plan.on_conflict, consent.purpose, consent.text, words, consent.policy_url, consent.source,
         consent.page, consent.ip, consent.user_agent, consent.at, {"import_id": job_id, "how": "created"}, {"import_id": job_id, "how": "updated"},
         timeout=PATIENCE,
     )  # fmt: skip
