@@ -30,7 +30,11 @@ STAGED: Final = (
 )
 SMALL: Final = 2000  # cells shorter than this together are under 16 kB of JSON in any case
 
-Staged = tuple[int, str, str, str, str | None, dict[str, str], list[str], list[int], str | None, str | None]
+NULL: Final = "\\N"
+ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+Staged = tuple[str, str]
+"""The address' key, and the line as PostgreSQL's COPY reads it."""
 Rejected = tuple[int, str | None, str]
 """Line, the address as it stood there, and the reason."""
 
@@ -38,8 +42,10 @@ Rejected = tuple[int, str | None, str]
 class Batch(msgspec.Struct):
     """What a slice of the file came to."""
 
-    staged: list[Staged] = []
-    """By address, each one once."""
+    staged: bytes = b""
+    """What COPY reads: by address, each one once."""
+    count: int = 0
+    """Lines in it."""
     rejected: list[Rejected] = []
     repeated: int = 0
     """Lines whose address an earlier line of the slice had."""
@@ -47,7 +53,7 @@ class Batch(msgspec.Struct):
     @property
     def lines(self) -> int:
         """How many lines these are."""
-        return len(self.staged) + len(self.rejected) + self.repeated
+        return self.count + len(self.rejected) + self.repeated
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -143,25 +149,26 @@ class Judge:
         self._columns = found
         self._interests = interests
         self._erasure_key = erasure_key
-        self._tags_of_all = sorted(set(tags))
-        self._interests_of_all = sorted(set(to_all))
+        self._all_tags = frozenset(tags)
+        self._all_interests = frozenset(to_all)
         self._tags = lru_cache(4096)(self._read_tags)
         self._ids = lru_cache(4096)(self._read_interests)
 
     def sort(self, records: Iterable[Record]) -> Batch:
         """Return the lines that may come in, as they are staged, and those that may not."""
-        first: dict[str, Staged] = {}
-        batch = Batch([], [])
+        first: dict[str, str] = {}
+        batch = Batch(rejected=[])
         for record in records:
             line = self._one(record)
             if len(line) == 3:
                 batch.rejected.append(line)
-            elif line[2] in first:
+            elif line[0] in first:
                 batch.repeated += 1
             else:
-                first[line[2]] = line
+                first[line[0]] = line[1]
         # In the order of the index they go into, which is that of their bytes.
-        batch.staged = [first[key] for key in sorted(first)]
+        batch.staged = "".join([first[key] for key in sorted(first)]).encode()
+        batch.count = len(first)
         return batch
 
     def _one(self, record: Record) -> Staged | Rejected:
@@ -185,13 +192,10 @@ class Judge:
         place = self._columns
         attributes = {name: cell for index, name in place.attributes if (cell := cells[index].strip())}
         reason = _wrong_attributes(attributes)
-        tags, known, locale, timezone = self._tags_of_all, self._interests_of_all, None, None
-        if place.tags >= 0:
-            tags, wrong = self._tags(cells[place.tags])
-            reason = reason or wrong
-        if place.interests >= 0:
-            known, wrong = self._ids(cells[place.interests])
-            reason = reason or wrong
+        tags, wrong_tags = self._tags(cells[place.tags] if place.tags >= 0 else "")
+        interests, wrong_interests = self._ids(cells[place.interests] if place.interests >= 0 else "")
+        reason = reason or wrong_tags or wrong_interests
+        locale = timezone = None
         if place.locale >= 0 and (locale := cells[place.locale].strip() or None) and not limits.is_locale(locale):
             reason = f"not a locale: {locale[:40]}"
         if (
@@ -203,19 +207,34 @@ class Judge:
         if reason is not None:
             return line, address.email, reason.replace("\0", "?")
         erased = None if self._erasure_key is None else erased_value(address.key, self._erasure_key)
-        return line, address.email, address.key, address.domain, erased, attributes, tags, known, locale, timezone
+        json = msgspec.json.encode(attributes).decode()
+        email, key = _escaped(address.email), _escaped(address.key)
+        return address.key, (
+            f"{line}\t{email}\t{key}\t{address.domain}\t{erased or NULL}\t{_escaped(json)}\t{tags}\t{interests}"
+            f"\t{locale or NULL}\t{timezone or NULL}\n"
+        )
 
-    def _read_tags(self, cell: str) -> tuple[list[str], str | None]:
+    def _read_tags(self, cell: str) -> tuple[str, str | None]:
         tags = _split(cell)
         wrong = limits.check_tags(tags)
-        return sorted({*self._tags_of_all, *tags}), f"tags: {wrong[0].message}" if wrong else None
+        return _array({*self._all_tags, *tags}), f"tags: {wrong[0].message}" if wrong else None
 
-    def _read_interests(self, cell: str) -> tuple[list[int], str | None]:
+    def _read_interests(self, cell: str) -> tuple[str, str | None]:
         slugs = _split(cell)
         unknown = next((slug for slug in slugs if slug not in self._interests), None)
         if unknown is not None:
-            return [], f"no such interest: {unknown[:80]}"
-        return sorted({*self._interests_of_all, *(self._interests[slug] for slug in slugs)}), None
+            return "{}", f"no such interest: {unknown[:80]}"
+        return _array({*self._all_interests, *(self._interests[slug] for slug in slugs)}), None
+
+
+def _array(elements: set[str] | set[int]) -> str:
+    """Return an array's literal, escaped for COPY."""
+    quoted = (str(one).replace("\\", r"\\").replace('"', r"\"") for one in sorted(elements))
+    return _escaped("{" + ",".join(f'"{one}"' for one in quoted) + "}")
+
+
+def _escaped(text: str) -> str:
+    return text if "\\" not in text and text.isprintable() else text.translate(ESCAPES)
 
 
 def _wrong_attributes(attributes: dict[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ and erased addresses, and, with ``on_conflict: "skip"``, people who are there al
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, Literal
 
@@ -228,7 +229,6 @@ async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
 
 async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: Result) -> None:
     """Merge one batch; of later lines with an address this transaction wrote already, the row's ``xmin`` tells."""
-    staged = batch.staged
     result.skipped += batch.repeated
     if batch.rejected:
         lines = [(job_id, *reject) for reject in batch.rejected]
@@ -236,15 +236,15 @@ async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: R
             "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
         )
         result.rejected += len(batch.rejected)
-    if not staged:
+    if not batch.count:
         return
-    await db.copy_records_to_table("staging", records=staged, columns=STAGED, timeout=PATIENCE)
+    await db.copy_to_table("staging", source=io.BytesIO(batch.staged), columns=STAGED, timeout=PATIENCE)
     merged = await _merge(db, job_id, plan)
     await db.execute("TRUNCATE staging")
     result.created += merged["created"]
     result.updated += merged["updated"]
     result.rejected += merged["conflicts"]
-    result.skipped += len(staged) - merged["created"] - merged["updated"] - merged["conflicts"]
+    result.skipped += batch.count - merged["created"] - merged["updated"] - merged["conflicts"]
 
 
 async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:
