@@ -34,17 +34,18 @@ servers=$!
 until [ "$(wc -l <"$root/servers")" -ge 2 ]; do kill -0 "$servers"; sleep 0.2; done
 MAILBASE_DATABASE_URL=$(sed -n 1p "$root/servers")
 MAILBASE_REDIS_URL=$(sed -n 2p "$root/servers")
-export MAILBASE_DATABASE_URL MAILBASE_REDIS_URL MAILBASE_SECRET_KEY=image-test-secret-key MAILBASE_ADMIN_KEY=mb_image-test-admin-key MAILBASE_PORT=8766 MAILBASE_WORKERS=1
+MAILBASE_PORT=$(.venv/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export MAILBASE_DATABASE_URL MAILBASE_REDIS_URL MAILBASE_SECRET_KEY=image-test-secret-key MAILBASE_ADMIN_KEY=mb_image-test-admin-key MAILBASE_PORT MAILBASE_WORKERS=1
 inside() { exec chroot --userspec=mailbase:mailbase "$root" /usr/bin/env PATH=/opt/mailbase/bin:/usr/bin:/bin MAILBASE_HOST=127.0.0.1 MAILBASE_DATA_DIR=/var/lib/mailbase PYTHONUNBUFFERED=1 "$@"; }
 
 (inside mailbase migrate)
 (inside mailbase api) & parts="$!"
 (inside mailbase worker) & parts="$parts $!"
 for _ in $(seq 100); do
-    (inside python -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8766/readyz', timeout=4)" 2>/dev/null) && break
+    (inside python -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$MAILBASE_PORT/readyz', timeout=4)" 2>/dev/null) && break
     sleep 0.2
 done
-(inside python -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8766/readyz', timeout=4)")
+(inside python -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$MAILBASE_PORT/readyz', timeout=4)")
 (inside mailbase demo)
 test -n "$(find "$root/tmp/mailbase-worker" -mmin -0.5)"
 echo "image: built in an empty root, migrated, served, sent and stopped"

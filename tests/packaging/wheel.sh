@@ -3,7 +3,8 @@
 set -eu
 
 rm -rf dist
-.venv/bin/python -m build --wheel --no-isolation >/dev/null
+mkdir dist
+.venv/bin/python -m build --wheel --no-isolation > dist/build.log
 place=$(mktemp -d)
 chmod 755 "$place"
 trap 'kill "$up" 2>/dev/null || true; wait "$up" 2>/dev/null || true; rm -rf "$place"' EXIT
@@ -14,7 +15,8 @@ cd "$place"
 env/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements.txt
 env/bin/python -m pip --disable-pip-version-check install --quiet --no-deps ./*.whl
 
-export MAILBASE_PORT="${MAILBASE_PORT:-8765}" MAILBASE_DATA_DIR="$place/data"
+MAILBASE_PORT=$(env/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export MAILBASE_PORT MAILBASE_DATA_DIR="$place/data"
 env/bin/mailbase up >up.log 2>&1 &
 up=$!
 for _ in $(seq 300); do
