@@ -16,7 +16,8 @@ The tree below is the whole of it. Nouns raise these; ``app.py`` alone knows whi
   x ConfigError        a setting stops the start; one line names it                    (no HTTP)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -56,6 +57,15 @@ class Invalid(MailbaseError):
     def field(cls, field: str, code: str, message: str) -> "Invalid":
         """Return the refusal of a single field; the problem carries the field's own code."""
         return cls(message, code=code, errors=[FieldError(field, code, message)])
+
+
+@contextmanager
+def gathered(errors: list[FieldError]) -> Iterator[None]:
+    """Keep a refusal in ``errors`` instead of raising it, so that all of them are said at once."""
+    try:
+        yield
+    except Invalid as error:
+        errors.extend(error.errors or [FieldError("", error.code, error.message)])
 
 
 class Malformed(Invalid):

@@ -28,6 +28,7 @@ from mailbase.audience.form_definition import (
 from mailbase.audience.forms import Form
 from mailbase.config import Settings
 from mailbase.db import Connection
+from mailbase.errors import FieldError, Invalid, gathered
 from mailbase.optin import letter, senders
 
 
@@ -70,9 +71,18 @@ def _shown(form: Form, settings: Settings) -> FormOut:
 
 
 async def _checked(db: Connection, form: NewForm, settings: Settings) -> NewForm:
-    checked = check(form, public_url=settings.public_url)
-    letter.check(checked)
-    await senders.check(db, checked.from_, strict=settings.sending_checks == "strict")
+    checked = form
+    errors: list[FieldError] = []
+    with gathered(errors):
+        checked = check(form, public_url=settings.public_url)
+    with gathered(errors):
+        letter.check(form)
+    with gathered(errors):
+        await senders.check(db, checked.from_, strict=settings.sending_checks == "strict")
+    with gathered(errors):
+        await forms.interest_ids(db, form.interests)
+    if errors:
+        raise Invalid(code=errors[0].code, errors=errors)
     return checked
 
 

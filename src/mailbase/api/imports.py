@@ -18,7 +18,7 @@ from mailbase.api.subscribers import ConsentIn, Slugs, Tags
 from mailbase.audience import imports, interests, limits
 from mailbase.audience.imports import OnConflict, Plan
 from mailbase.db import Connection, Pool
-from mailbase.errors import FieldError, Invalid, Malformed
+from mailbase.errors import FieldError, Invalid, Malformed, gathered
 from mailbase.queue import Job, Wake
 
 LARGEST_FILE: Final = 1 << 30
@@ -82,13 +82,19 @@ async def create_import(
             "`options` is missing.", errors=[FieldError("options", "missing_field", "This field is required.")]
         )
     options: ImportOptions = bodies.decode(fields["options"], ImportOptions)
-    if errors := limits.check_tags(options.tags):
+    errors = limits.check_tags(options.tags)
+    slugs: list[int] = []
+    with gathered(errors):
+        slugs = await interests.resolve(db, options.interests)
+    with gathered(errors):
+        options.consent.given()
+    if errors:
         raise Invalid(errors=errors, code=errors[0].code)
     plan = Plan(
         on_conflict=options.on_conflict,
         mapping={name.strip(): target for name, target in options.mapping.items()},
         tags=options.tags,
-        interests=await interests.resolve(db, options.interests),
+        interests=slugs,
         consent=options.consent.given(),
     )
     await queue.expect(db, job.id, msgspec.to_builtins(plan), max(saver.lines - 1, 0))

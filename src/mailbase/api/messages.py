@@ -1,7 +1,5 @@
 """``/v1/messages``: one letter to one person, rendered and stored before it is acknowledged, sent ahead of every campaign."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 from litestar import get, post
@@ -13,7 +11,7 @@ from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.audience import addresses, subscribers, suppressions
 from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.errors import FieldError, Invalid, NotFound
+from mailbase.errors import FieldError, Invalid, NotFound, gathered
 from mailbase.letters.compile import compile_variables
 from mailbase.letters.content import Attachment, Content, Sender
 from mailbase.letters.mime import check_attachments, check_headers
@@ -84,18 +82,20 @@ async def _checked(db: Connection, data: MessageIn, settings: Settings, erasure_
     errors: list[FieldError] = []
     sender = to = rendered = None
     files = [Attachment(one.filename, one.content_type, one.content) for one in data.attachments]
-    with _gathered(errors):
+    with gathered(errors):
         sender = addresses.parse(data.from_.email, field="from.email")
         if settings.sending_checks == "strict" and not await messages.has_domain(db, sender.domain):
             raise Invalid.field("from.email", "unknown_domain", f"{sender.domain} is not one of the sending domains.")
-    with _gathered(errors):
+    with gathered(errors):
         to = addresses.parse(data.to, field="to")
         await suppressions.refuse(db, to, erasure_key, field="to")
-    with _gathered(errors):
-        check_headers(data.headers)
-    with _gathered(errors):
+    headers, reply_to = data.headers, None
+    with gathered(errors):
+        headers, reply_to = _reply_to(data.headers)
+        check_headers(headers)
+    with gathered(errors):
         check_attachments(files)
-    with _gathered(errors):
+    with gathered(errors):
         content = Content(subject=data.subject, mjml=data.mjml, html=data.html, text=data.text)
         rendered = compile_variables(content, data.variables)
     if errors or sender is None or to is None or rendered is None:
@@ -107,19 +107,20 @@ async def _checked(db: Connection, data: MessageIn, settings: Settings, erasure_
         subject=rendered.subject,
         html=rendered.html,
         text=rendered.text,
-        headers=data.headers,
+        headers=headers,
+        reply_to=reply_to,
         attachments=files,
         subscriber_id=await _subscriber(db, to.key),
     )
 
 
-@contextmanager
-def _gathered(errors: list[FieldError]) -> Iterator[None]:
-    """Keep a refusal for the end, so that all of them are said at once."""
-    try:
-        yield
-    except Invalid as error:
-        errors.extend(error.errors or [FieldError("", error.code, error.message)])
+def _reply_to(headers: dict[str, str]) -> tuple[dict[str, str], str | None]:
+    """Take ``Reply-To`` out of the headers: it is an address and is written as one."""
+    named = [name for name in headers if name.lower() == "reply-to"]
+    if not named:
+        return headers, None
+    rest = {name: value for name, value in headers.items() if name not in named}
+    return rest, addresses.parse(headers[named[-1]].strip(), field=f"headers.{named[-1]}").email
 
 
 async def _subscriber(db: Connection, key: str) -> int | None:

@@ -17,7 +17,7 @@ from mailbase.audience.subscribers import Details, Filter, Subscriber
 from mailbase.audience.upserts import OnConflict, Saved
 from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.errors import Conflict, Invalid, NotFound, RateLimited
+from mailbase.errors import Conflict, FieldError, Invalid, NotFound, RateLimited, gathered
 from mailbase.optin import confirmation, cooldowns
 from mailbase.optin.confirmation import Desk
 from mailbase.tokens import Tokens
@@ -75,7 +75,7 @@ class SubscriberPut(Body, kw_only=True):
     interests: Slugs | None = None
     locale: Locale | None = None
     timezone: Timezone | None = None
-    double_opt_in: bool = True
+    double_opt_in: bool | UnsetType = UNSET
     consent: ConsentIn | None = None
     form_id: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
 
@@ -84,6 +84,7 @@ class SubscriberIn(SubscriberPut, kw_only=True):
     """A person to be added."""
 
     email: Email
+    double_opt_in: bool = True
     on_conflict: OnConflict = "error"
 
 
@@ -120,30 +121,35 @@ async def provide_filter(
     return Filter(status=status, tag=tag, interest=chosen, email_prefix=email_prefix)
 
 
-async def _details(db: Connection, data: SubscriberPut) -> Details:
-    slugs = None if data.interests is None else await interests.resolve(db, data.interests)
-    return Details(
-        attributes=data.attributes, tags=data.tags, interests=slugs, locale=data.locale, timezone=data.timezone
-    )
-
-
 async def _save(
     db: Connection, desk: Desk, email: str, data: SubscriberPut, on_conflict: OnConflict
 ) -> Answer[Subscriber]:
-    address = addresses.parse(email)
-    details = await _details(db, data)
-    consent = data.consent.given() if data.consent else None
-    form = await _form(db, data.form_id)
+    details = Details(attributes=data.attributes, tags=data.tags, locale=data.locale, timezone=data.timezone)
+    address = consent = form = None
+    errors: list[FieldError] = []
+    with gathered(errors):
+        address = addresses.parse(email)
+    errors += upserts.check(details)
+    with gathered(errors):
+        details.interests = None if data.interests is None else await interests.resolve(db, data.interests)
+    with gathered(errors):
+        consent = data.consent.given() if data.consent else None
+    with gathered(errors):
+        form = await _form(db, data.form_id)
+    if data.double_opt_in is False and data.consent is None:
+        errors.append(upserts.CONSENT_REQUIRED)
+    if errors or address is None:
+        raise Invalid(errors=errors, code=errors[0].code)
     saved: Saved = await upserts.save(
         db,
         address,
         details,
         consent=consent,
-        double_opt_in=data.double_opt_in,
+        double_opt_in=data.double_opt_in is not False,
         on_conflict=on_conflict,
         erasure_key=desk.erasure_key,
     )
-    if saved.ask:
+    if saved.ask and (saved.created or data.double_opt_in is True):
         await confirmation.ask(
             db,
             desk,
@@ -194,7 +200,11 @@ async def upsert_subscriber(
     email: FromPath[str],
     data: JSONBody[SubscriberPut],
 ) -> Answer[Subscriber]:
-    """Add the person (201) or merge what is given into what is there (200)."""
+    """Add the person (201) or merge what is given into what is there (200).
+
+    Without `double_opt_in`, a new person gets a confirmation letter and one who is there gets none; with `true` whoever is
+    pending or has left is asked (again), unless the address cools down.
+    """
     return await _save(db, desk, email, data, "merge")
 
 
@@ -240,11 +250,13 @@ async def update_subscriber(
     given = Details(
         attributes=data.attributes or None,
         tags=None if data.tags is UNSET else data.tags,
-        interests=None if data.interests is UNSET else await interests.resolve(db, data.interests),
         locale=data.locale or None,
         timezone=data.timezone or None,
     )
-    if errors := upserts.check(given):
+    errors = upserts.check(given)
+    with gathered(errors):
+        given.interests = None if data.interests is UNSET else await interests.resolve(db, data.interests)
+    if errors:
         raise Invalid(errors=errors, code=errors[0].code)
     clear = [name for name, value in (("locale", data.locale), ("timezone", data.timezone)) if value is not UNSET]
     upserts.refuse_too_much(*await subscribers.patch(db, subscriber_id, given, clear=clear))

@@ -52,7 +52,13 @@ SELECT id, slug FROM interests WHERE slug = ANY($1::text[])
 """
 
 
-async def _interest_ids(db: Connection, slugs: Sequence[str]) -> list[int]:
+async def interest_ids(db: Connection, slugs: Sequence[str]) -> list[int]:
+    """Return the ids of these slugs.
+
+    Raises:
+        Invalid: ``unknown_interest``, each by its place.
+
+    """
     ids = {row["slug"]: row["id"] for row in await db.fetch(INTEREST_IDS, slugs)}
     errors = [
         FieldError(f"interests.{n}", "unknown_interest", f"there is no interest {slug}")
@@ -83,7 +89,7 @@ async def create(db: Connection, form: NewForm) -> Form:
 
 async def _stored(db: Connection, form: NewForm) -> dict[str, Any]:
     definition: dict[str, Any] = msgspec.to_builtins(form)
-    definition["interests"] = await _interest_ids(db, form.interests)
+    definition["interests"] = await interest_ids(db, form.interests)
     return definition
 
 

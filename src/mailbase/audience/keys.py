@@ -139,7 +139,7 @@ async def get(db: Connection, key_id: int) -> Key:
     """
     row = await db.fetchrow(GET, key_id)
     if row is None:
-        raise NotFound
+        raise NotFound("There is no such key.")
     return msgspec.convert(dict(row), Key)
 
 

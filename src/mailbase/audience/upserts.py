@@ -16,6 +16,10 @@ from mailbase.errors import Conflict, FieldError, Invalid
 
 OnConflict = Literal["error", "merge", "replace", "skip"]
 
+CONSENT_REQUIRED = FieldError(
+    "consent", "consent_required", "Without double opt-in, the consent given must come along."
+)
+
 
 class Saved(msgspec.Struct, frozen=True):
     """What became of a write."""
@@ -55,9 +59,7 @@ async def save(
     """
     errors = check(details)
     if not double_opt_in and consent is None:
-        errors.append(
-            FieldError("consent", "consent_required", "Without double opt-in, the consent given must come along.")
-        )
+        errors.append(CONSENT_REQUIRED)
     if errors:
         raise Invalid(errors=errors, code=errors[0].code)
     active = None if double_opt_in else consent

@@ -5,8 +5,6 @@ change in the meantime.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -15,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 from mailbase.audience import addresses, selection
 from mailbase.audience.selection import Audience, Rule
 from mailbase.db import Connection
-from mailbase.errors import FieldError, Invalid
+from mailbase.errors import FieldError, Invalid, gathered
 from mailbase.letters import compile as letters
 from mailbase.letters.content import Content, Sender
 from mailbase.letters.headers import check_headers
@@ -117,7 +115,7 @@ async def check(db: Connection, draft: Draft) -> Checked:
     """
     errors: list[FieldError] = []
     domain_id, email, reply_to, rule = 0, "", None, Rule()
-    with _gathered(errors):
+    with gathered(errors):
         address = addresses.parse(draft.from_.email, field="from.email")
         email = address.email
         domain_id = await db.fetchval(DOMAIN, address.domain) or 0
@@ -125,17 +123,17 @@ async def check(db: Connection, draft: Draft) -> Checked:
             errors.append(
                 FieldError("from.email", "unknown_domain", f"{address.domain} is not one of the sending domains.")
             )
-    with _gathered(errors):
+    with gathered(errors):
         reply_to = addresses.parse(draft.reply_to, field="reply_to").email if draft.reply_to is not None else None
-    with _gathered(errors):
+    with gathered(errors):
         rule = await selection.rule_of(db, draft.audience)
-    with _gathered(errors):
+    with gathered(errors):
         check_headers(draft.headers)
     errors += _lines(draft) + _utm(draft.utm)
     if draft.send_until is not None:
-        with _gathered(errors):
+        with gathered(errors):
             check_time(draft.send_until, field="send_until")
-    with _gathered(errors):
+    with gathered(errors):
         letters.check_content(content_of(draft), track_clicks=draft.track.clicks)
     if errors:
         raise Invalid(code=errors[0].code, errors=errors)
@@ -151,14 +149,6 @@ def check_time(at: datetime, *, field: str) -> None:
     """
     if not 1 < at.year < 9000:
         raise Invalid.field(field, "invalid_time", "A year between 2 and 8999 is needed.")
-
-
-@contextmanager
-def _gathered(errors: list[FieldError]) -> Iterator[None]:
-    try:
-        yield
-    except Invalid as error:
-        errors.extend(error.errors or [FieldError("", error.code, error.message)])
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
