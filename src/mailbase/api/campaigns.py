@@ -134,12 +134,11 @@ async def duplicate_campaign(
 async def preview_campaign(
     db: NamedDependency[Connection],
     settings: NamedDependency[Settings],
-    tokens: NamedDependency[Tokens],
     campaign_id: FromPath[int],
     data: JSONBody[PreviewIn | None] = None,
 ) -> Preview:
     """Render the letter as one person would get it, untracked, with what you may want to know before it goes out."""
-    return await trial.preview(db, campaign_id, data.subscriber_id if data else None, settings=settings, tokens=tokens)
+    return await trial.preview(db, campaign_id, data.subscriber_id if data else None, settings=settings)
 
 
 @post(

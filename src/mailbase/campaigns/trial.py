@@ -31,10 +31,10 @@ class Trial(Struct):
     to: str
 
 
-async def preview(
-    db: Connection, campaign_id: int, subscriber_id: int | None, *, settings: Settings, tokens: Tokens
-) -> Preview:
+async def preview(db: Connection, campaign_id: int, subscriber_id: int | None, *, settings: Settings) -> Preview:
     """Render a campaign's letter for a subscriber, or for somebody of whom nothing is known.
+
+    Its links open nothing: who may look at letters may not therefore speak for a subscriber.
 
     Raises:
         NotFound: there is no such campaign.
@@ -47,7 +47,7 @@ async def preview(
         person = await _person(db, subscriber_id)
         if person is None:
             raise Invalid.field("subscriber_id", "unknown_subscriber", "There is no such subscriber.")
-    return await _render(db, campaign, person, settings=settings, tokens=tokens)
+    return await _render(db, campaign, person, settings=settings, tokens=None)
 
 
 async def send_test(
@@ -142,12 +142,12 @@ SELECT id FROM subscribers WHERE id = $1
 
 
 async def _render(
-    db: Connection, campaign: Campaign, person: Person | None, *, settings: Settings, tokens: Tokens
+    db: Connection, campaign: Campaign, person: Person | None, *, settings: Settings, tokens: Tokens | None
 ) -> Preview:
     content = drafts.content_of(campaigns.draft_of(campaign))
     settled = await account.get(db)
     own = None
-    if person is not None and person.id:
+    if tokens is not None and person is not None and person.id:
         leave, choose = tokens.sign("unsubscribe", person.id, 0), tokens.sign("preferences", person.id, 0)
         own = letters.Tokens(letter="preview", unsubscribe=leave, preferences=choose, view="preview")
     return render(

@@ -1,6 +1,5 @@
 """What a letter will look like, and what a marketer would want to know before it goes out."""
 
-import re
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -63,7 +62,7 @@ def preview(
         html=rendered.html,
         text=rendered.text,
         size=len(body),
-        warnings=list(_warnings(content, rendered, known_attributes)),
+        warnings=list(_warnings(content, rendered, known_attributes, own=f"{base_url.rstrip('/')}/")),
     )
 
 
@@ -80,7 +79,10 @@ def render(compiled: Compiled, person: Person, tokens: Tokens, *, base_url: str 
     )
 
 
-def _warnings(content: Content, rendered: Rendered, known_attributes: set[str] | None) -> Iterator[Warning]:
+def _warnings(
+    content: Content, rendered: Rendered, known_attributes: set[str] | None, *, own: str
+) -> Iterator[Warning]:
+    # Our own links go where the service is reached; that is not the letter's mistake.
     written = content.mjml if content.mjml is not None else content.html
     if len(rendered.subject) > LONG_SUBJECT:
         yield Warning(
@@ -94,8 +96,8 @@ def _warnings(content: Content, rendered: Rendered, known_attributes: set[str] |
             yield Warning("no_preheader", "There is no preheader: the inbox shows the letter's first words instead.")
         if content.text is None:
             yield Warning("no_text", "There is no text part; one is derived from the HTML.")
-        yield from _html_warnings(rendered.html)
-    elif re.search(r"http://", rendered.text):
+        yield from _html_warnings(rendered.html, own)
+    elif "http://" in rendered.text.replace(own, ""):
         yield Warning("insecure_link", "A link goes to http://, not https://.")
     sources = [source for source in (content.mjml, content.html, content.text) if source is not None]
     if not any("unsubscribe_url" in templates.used(source) for source in sources):
@@ -106,7 +108,7 @@ def _warnings(content: Content, rendered: Rendered, known_attributes: set[str] |
         yield from _unknown_attributes(content, known_attributes)
 
 
-def _html_warnings(html: str) -> Iterator[Warning]:
+def _html_warnings(html: str, own: str) -> Iterator[Warning]:
     images = 0
     insecure: list[str] = []
     # Rendered HTML holds no tags of ours any more; the walk is the one that finds links.
@@ -114,7 +116,7 @@ def _html_warnings(html: str) -> Iterator[Warning]:
         if element.name == "img" and element.value("alt") is None:
             images += 1
         href = element.value("href") if element.name in {"a", "area"} else None
-        if href and href.strip().lower().startswith("http://"):
+        if href and href.strip().lower().startswith("http://") and not href.strip().startswith(own):
             insecure.append(href.strip())
     if images:
         yield Warning("image_without_alt", f"{images} image(s) without alternative text.")
