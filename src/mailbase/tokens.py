@@ -16,6 +16,8 @@ Purpose = Literal["letter", "unsubscribe", "preferences", "view", "confirm", "fo
 
 MAC: Final = 12
 LONGEST: Final = 128
+TRAILING: Final = ").,:;!?>]'\""
+"""What mail programs take for a part of the address in a plain-text letter; no token ends so."""
 
 
 class Tokens:
@@ -46,6 +48,7 @@ class Tokens:
 
     def read(self, purpose: Purpose, token: str, count: int) -> tuple[int, ...] | None:
         """Return the ``count`` numbers that were signed for this purpose, or None for anything else."""
+        token = token.rstrip(TRAILING)
         if len(token) > LONGEST or not token.isascii():
             return None
         try:

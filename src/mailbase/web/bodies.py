@@ -58,7 +58,7 @@ def json_values(body: bytes) -> Values:
 
 def _urlencoded(body: bytes) -> Values:
     try:
-        return dict(parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        return dict(parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"))
     except ValueError:
         raise Malformed("The body is not an urlencoded form in UTF-8.") from None
 
