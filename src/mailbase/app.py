@@ -131,6 +131,7 @@ STATUS: Final[dict[type[BaseException], int]] = {
     asyncpg.PostgresConnectionError: 503,
     asyncpg.InterfaceError: 503,
     asyncpg.OperatorInterventionError: 503,
+    asyncpg.TransactionRollbackError: 503,  # a deadlock, and this was the one to give way
     asyncpg.InsufficientResourcesError: 503,
     ConnectionError: 503,
     TimeoutError: 503,
@@ -175,7 +176,25 @@ class Mailbase(Litestar):
         """Serve one connection."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+        elif door := track.DOORS.get(scope["path"][:3]):
+            await self._track(door, scope, receive, send)
+        else:
+            await self._serve(super().__call__, scope, receive, send)
+
+    async def _track(self, door: track.Door, scope: Any, receive: Any, send: Any) -> None:
+        started = time.perf_counter()
+        try:
+            status, headers, body = await door.answer(self.state, scope)
+        except Exception as error:  # noqa: BLE001 — refused like everybody's
+            await self._serve(partial(_refused, error), scope, receive, send)
             return
+        headers = [*headers, (b"x-request-id", secrets.token_hex(8).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        metrics.answered(scope["method"], door.name, status, time.perf_counter() - started)
+
+    async def _serve(self, inner: Any, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         work = Work(self.state.pool)
         method = scope["method"]
@@ -199,10 +218,7 @@ class Mailbase(Litestar):
             await send(message)
 
         try:
-            if hot := track.DOORS.get(scope["path"][:3]):
-                await hot(self.state, scope, leave)
-            else:
-                await super().__call__(scope, receive, leave)
+            await inner(scope, receive, leave)
         except Exception as error:
             if status:
                 logger.exception("request %s broke off", request_id(scope))
@@ -222,6 +238,10 @@ class Mailbase(Litestar):
             route = scope.get("path_template", "none")
             metrics.answered(method, route, status, seconds)
             logger.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000)
+
+
+async def _refused(error: Exception, *_: Any) -> None:
+    raise error
 
 
 def _add_headers(scope: Any, message: Any, methods: Mapping[str, str]) -> None:

@@ -15,9 +15,16 @@ from signals.signals_kit import MACHINE, NOON, counted, hit, make_campaign, reco
 
 
 async def write(db, batch, *, now=NOON, clock=0.0, slot=0):
-    """Record a batch in a transaction of its own."""
-    async with db.transaction():
-        return (await hits.write(db, batch, now=now, clock=lambda: clock, slot=slot)).places
+    """Record a batch as the recorder would: its opens in a transaction of their own, and its clicks."""
+    places = [None] * len(batch)
+    for sort in (False, True):
+        numbers = [n for n, one in enumerate(batch) if bool(one.link) is sort]
+        if numbers:
+            async with db.transaction():
+                written = await hits.write(db, [batch[n] for n in numbers], now=now, clock=lambda: clock, slot=slot)
+            for n, place in zip(numbers, written.places, strict=True):
+                places[n] = place
+    return places
 
 
 async def verdicts_of(db, delivery_id):
@@ -190,7 +197,7 @@ async def test_age(db):
 seen = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)).map(lambda n: Seen(sum(n), n[0], n[1]))
 
 
-@given(st.sampled_from([0, -1, 3]), seen, seen, seen)
+@given(st.sampled_from([-1, 3]), seen, seen, seen)
 def test_changes_add_up(what, first, second, third):
     """Two steps move the counters as far as one step over both."""
 

@@ -1,7 +1,8 @@
 """Opens and clicks: a batch of requests becomes rows, counters and revised verdicts in one transaction.
 
-Hit ─▶ locate (delivery, campaign, link) ─▶ burst over the clicks around it ─▶ signals, engagements, subscribers, counters
-          └ None: no such delivery, link or tracking
+Hit ─▶ open ──▶ opens.store ──────────────────────────────────▶ signals, engagements, subscribers, counters
+   └─▶ click ─▶ locate ─▶ burst over the clicks around it ─────▶ the same
+                  └ None: no such delivery, link or tracking
 
 Concurrent batches on one letter stay right: a letter with clicks in the batch is locked for the transaction before its
 other clicks are read, and ``engagements`` are changed by addition, in key order. Counters come last.
@@ -15,7 +16,8 @@ from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.sending import counters
-from mailbase.signals import tally, verdicts
+from mailbase.signals import opens, tally, verdicts
+from mailbase.signals.opens import Open
 from mailbase.signals.tally import Seen
 from mailbase.signals.verdicts import Click, Judgement
 
@@ -52,7 +54,7 @@ class Written(Struct):
 
 
 class _New(Struct):
-    """A hit that counts, with its moment on PostgreSQL's clock."""
+    """A click that counts, with its moment on PostgreSQL's clock."""
 
     hit: Hit
     place: Place
@@ -95,17 +97,6 @@ class _Stored(Struct):
     verdict: verdicts.Verdict
 
 
-LOCATE = """
-SELECT hit.n, delivery.campaign_id, delivery.subscriber_id, link.url,
-       (SELECT coalesce($3, clock_timestamp())) AS now, (SELECT pg_current_xact_id()::text) AS xid
-FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS hit (delivery_id, link, n)
-JOIN deliveries AS delivery ON delivery.id = hit.delivery_id
-JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
-LEFT JOIN campaign_links AS link ON link.campaign_id = campaign.id AND link.n = hit.link
-WHERE CASE WHEN hit.link = 0 THEN campaign.track_opens ELSE link.n IS NOT NULL END
-"""
-
-
 async def write(
     db: Connection, hits: Sequence[Hit], *, clock: Callable[[], float], slot: int, now: datetime | None = None
 ) -> Written:
@@ -113,28 +104,53 @@ async def write(
 
     Args:
         db: in a transaction.
-        hits: any number, of any letters.
+        hits: opens or clicks, one or more, of any letters. Both in one transaction would hold locks in two orders.
         clock: the monotonic clock the hits' arrivals were read from; a hit happened as long before ``now`` as it is old.
         slot: this process's slot of the counters.
         now: PostgreSQL's time unless given.
     """
-    asked = clock()
+    write_all = _write_clicks if hits[0].link else _write_opens
+    return await write_all(db, hits, clock(), slot, now)
+
+
+async def _write_opens(db: Connection, hits: Sequence[Hit], asked: float, slot: int, now: datetime | None) -> Written:
+    stored = await opens.store(db, [_open(n, hit, asked) for n, hit in enumerate(hits)], slot=slot, now=now)
+    written = Written([None] * len(hits), stored.xid)
+    for n, campaign_id, subscriber_id in stored.found:
+        written.places[n] = Place(campaign_id, subscriber_id, None)
+    return written
+
+
+def _open(n: int, hit: Hit, asked: float) -> Open:
+    verdict, reason = hit.judgement
+    ip = str(hit.address) if hit.address else None
+    return Open(n, hit.delivery_id, verdict, reason, ip, hit.user_agent, asked - hit.arrived)
+
+
+LOCATE = """
+SELECT hit.n, delivery.campaign_id, delivery.subscriber_id, link.url,
+       (SELECT coalesce($3, clock_timestamp())) AS now, (SELECT pg_current_xact_id()::text) AS xid
+FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS hit (delivery_id, link, n)
+JOIN deliveries AS delivery ON delivery.id = hit.delivery_id
+JOIN campaign_links AS link ON link.campaign_id = delivery.campaign_id AND link.n = hit.link
+"""
+
+
+async def _write_clicks(db: Connection, hits: Sequence[Hit], asked: float, slot: int, now: datetime | None) -> Written:
     rows = await db.fetch(LOCATE, [hit.delivery_id for hit in hits], [hit.link for hit in hits], now)
     written = Written([None] * len(hits), rows[0]["xid"] if rows else None)
-    new: list[_New] = []
+    clicks: list[_New] = []
     for n, campaign_id, subscriber_id, url, moment, _ in rows:
         hit, place = hits[n - 1], Place(campaign_id, subscriber_id, url)
         written.places[n - 1] = place
-        new.append(_New(hit, place, moment - timedelta(seconds=asked - hit.arrived), hit.judgement))
-    if not new:
+        clicks.append(_New(hit, place, moment - timedelta(seconds=asked - hit.arrived), hit.judgement))
+    if not clicks:
         return written
-    clicks = [one for one in new if one.hit.link]
-    folded = await _fold(db, clicks) if clicks else []
-    changes = await _store(db, new, folded)
+    folded = await _fold(db, clicks)
+    changes = await _store(db, clicks, folded)
     if folded:
         await _take_back(db, folded)
-    for one in new:
-        changes.append((one.place.campaign_id, tally.hour_key("click" if one.hit.link else "open", one.at), 1))
+    changes += [(one.place.campaign_id, tally.hour_key(one.at), 1) for one in clicks]
     await counters.add(db, changes, slot=slot)
     return written
 
@@ -194,7 +210,7 @@ async def _fold(db: Connection, clicks: Sequence[_New]) -> list[_Stored]:
 STORE = """
 WITH signal AS (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
-    SELECT delivery_id, campaign_id, subscriber_id, CASE WHEN link = 0 THEN 'open' ELSE 'click' END, nullif(link, 0),
+    SELECT delivery_id, campaign_id, subscriber_id, 'click', link,
            verdict, reason, ip, user_agent, at
     FROM jsonb_to_recordset($1) AS new (delivery_id bigint, campaign_id bigint, subscriber_id bigint, link integer,
          verdict text, reason text, ip inet, user_agent text, at timestamptz)
@@ -268,7 +284,7 @@ def _added(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[tuple[int, in
     gains = [(one.hit.delivery_id, one.hit.link, tally.ONE[one.judgement.verdict]) for one in new]
     gains += [(old.delivery_id, old.click.link, tally.FOLDED[old.verdict]) for old in folded]
     for delivery_id, link, seen in gains:
-        for what in (link, tally.ANY_LINK) if link else (tally.PIXEL,):
+        for what in (link, tally.ANY_LINK):
             key = delivery_id, what
             added[key] = added[key].plus(seen) if key in added else seen
     return added

@@ -51,7 +51,9 @@ class Recorder:
         self._lanes = [
             _Lane(pool, (counters.own_slot() + n * counters.SLOTS // LANES) % counters.SLOTS) for n in range(LANES)
         ]
-        self._waiting: deque[_Waiting] = deque()
+        # Opens and clicks are stored by different statements, so a batch is all of one sort.
+        self._opens: deque[_Waiting] = deque()
+        self._clicks: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
 
@@ -61,10 +63,11 @@ class Recorder:
         Raises:
             Unavailable: too many wait already, or the database stayed away for longer than the patience.
         """
-        if self._closing or len(self._waiting) >= WAITING:
+        waiting = self._clicks if hit.link else self._opens
+        if self._closing or len(waiting) >= WAITING:
             raise Unavailable("too many requests wait for the database")
         place: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(hit, self.clock(), place))
+        waiting.append(_Waiting(hit, self.clock(), place))
         self._wake.set()
         return await place
 
@@ -81,18 +84,24 @@ class Recorder:
         while True:
             await asyncio.sleep(self._patience / 20)
             oldest = self.clock() - self._patience
-            for one in (*(one for lane in self._lanes for one in lane.batch), *self._waiting):
+            for one in (*(one for lane in self._lanes for one in lane.batch), *self._opens, *self._clicks):
                 if one.since < oldest and not one.place.done():
                     one.place.set_exception(Unavailable("the database does not answer"))
 
+    def _next(self) -> deque[_Waiting]:
+        """Return those whose first one waits longest."""
+        if self._opens and self._clicks:
+            return min(self._opens, self._clicks, key=lambda waiting: waiting[0].since)
+        return self._opens or self._clicks
+
     async def _run(self, lane: "_Lane") -> None:
         try:
-            while self._waiting or not self._closing:
-                if not self._waiting:
+            while (waiting := self._next()) or not self._closing:
+                if not waiting:
                     self._wake.clear()
                     await self._wake.wait()
                     continue
-                lane.batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                lane.batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
                 await self._flush(lane, lane.batch)
                 lane.batch = []
         finally:

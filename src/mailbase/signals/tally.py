@@ -1,16 +1,15 @@
-"""From what one letter's signals were to what they are: how far each counter moves.
+"""From what one letter's clicks were to what they are: how far each counter moves.
 
 Pure. A letter is unique in a number once it has one such signal, so a revised verdict takes it away again when it was the
 last one. ``unique_human`` and ``unique_machine`` overlap: a letter may be opened by both.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from mailbase.signals.verdicts import Kind, Verdict
+from mailbase.signals.verdicts import Verdict
 
-PIXEL: Final = 0
 ANY_LINK: Final = -1
 
 
@@ -38,8 +37,8 @@ ONE: Final[dict[Verdict, Seen]] = {"human": Seen(1, 1, 0), "machine": Seen(1, 0,
 
 
 def changes(what: int, before: Seen, after: Seen) -> Iterator[tuple[str, int]]:
-    """Yield (counter key, n) for one letter's pixel, any link, or one link (``what`` as in ``engagements``)."""
-    total, unique, human, machine = _KEYS.get(what) or _keys_of_link(what)
+    """Yield (counter key, n) for any link of one letter, or one link (``what`` as in ``engagements``)."""
+    total, unique, human, machine = _keys(what)
     yield total, after.total - before.total
     yield unique, (after.total > 0) - (before.total > 0)
     yield human, (after.human > 0) - (before.human > 0)
@@ -47,17 +46,12 @@ def changes(what: int, before: Seen, after: Seen) -> Iterator[tuple[str, int]]:
         yield machine, (after.machine > 0) - (before.machine > 0)
 
 
-_KEYS: Final[dict[int, tuple[str, str, str, str]]] = {
-    PIXEL: ("open.total", "open.unique", "open.human", "open.machine"),
-    ANY_LINK: ("click.total", "click.unique", "click.human", "click.machine"),
-}
+def _keys(what: int) -> tuple[str, str, str, str]:
+    if what == ANY_LINK:
+        return "click.total", "click.unique", "click.human", "click.machine"
+    return f"link.{what}.clicks", f"link.{what}.unique", f"link.{what}.human", ""
 
 
-def _keys_of_link(n: int) -> tuple[str, str, str, str]:
-    return f"link.{n}.clicks", f"link.{n}.unique", f"link.{n}.human", ""
-
-
-def hour_key(kind: Kind, at: datetime) -> str:
-    """Return the counter of one UTC hour of the timeline."""
-    hour = int(at.astimezone(UTC).replace(minute=0, second=0, microsecond=0).timestamp())
-    return f"hour.{hour}.{kind}s"
+def hour_key(at: datetime) -> str:
+    """Return the counter of one UTC hour of clicks."""
+    return f"hour.{int(at.timestamp()) // 3600 * 3600}.clicks"

@@ -1,25 +1,39 @@
 """Tracking: the pixel and the redirect of every link. Both answer once the hit is committed, and change nothing else.
 
-They run for every letter that is looked at, so the application calls them before routing and injection, by the first
-letters of the path. HEAD is answered like GET and counted as a machine's.
+They run for every letter that is looked at, so the application calls them before everything else, by the first letters of
+the path. HEAD is answered like GET and counted as a machine's.
 """
 
 import re
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from litestar.datastructures import State
 from litestar.exceptions import MethodNotAllowedException
 
 from mailbase.db import Pool
 from mailbase.errors import NotFound
-from mailbase.http import Scope, asked_head, client_ip
+from mailbase.http import Scope, client_ip
 from mailbase.signals import readers, verdicts
 from mailbase.signals.hits import Hit, Place
 from mailbase.signals.record import Recorder
 
-Send = Callable[[Any], Awaitable[None]]
+
+class Answer(NamedTuple):
+    """What is sent, to HEAD without the body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Door(NamedTuple):
+    """A handler, and the name it is measured by."""
+
+    answer: Callable[[State, Scope], Awaitable[Answer]]
+    name: str
+
 
 GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """One transparent point, 43 bytes."""
@@ -40,14 +54,13 @@ _PIXEL: Final = [
 ]
 
 
-async def pixel(state: State, scope: Scope, send: Send) -> None:
+async def pixel(state: State, scope: Scope) -> Answer:
     """Count an open and answer one transparent point."""
     await _record(state, scope, 0, scope["path"][len("/o/") :])
-    await send({"type": "http.response.start", "status": 200, "headers": _PIXEL})
-    await send({"type": "http.response.body", "body": GIF, "more_body": False})
+    return Answer(200, _PIXEL, GIF)
 
 
-async def link(state: State, scope: Scope, send: Send) -> None:
+async def link(state: State, scope: Scope) -> Answer:
     """Count a click and send the reader on, to the stored URL and nowhere else."""
     number, _, token = scope["path"][len("/l/") :].partition("/")
     if not _NUMBER.fullmatch(number):
@@ -56,13 +69,12 @@ async def link(state: State, scope: Scope, send: Send) -> None:
     url = await _destination(state.pool, place) if place else None
     if url is None:
         raise NotFound
-    headers = [(b"location", url.encode()), (b"content-length", b"0"), *_COMMON]
-    await send({"type": "http.response.start", "status": 302, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return Answer(302, [(b"location", url.encode()), (b"content-length", b"0"), *_COMMON], b"")
 
 
 async def _record(state: State, scope: Scope, n: int, token: str) -> Place | None:
-    if scope["method"] != "GET":
+    method = scope["method"]
+    if method not in {"GET", "HEAD"}:
         raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
     numbers = state.tokens.read("letter", token, 1)
     if numbers is None:
@@ -78,7 +90,7 @@ async def _record(state: State, scope: Scope, n: int, token: str) -> Place | Non
     address = client_ip(scope, state.settings.trusted_proxies)
     judgement = verdicts.judge(
         "click" if n else "open",
-        head=asked_head(scope),
+        head=method == "HEAD",
         purpose=b" ".join(purposes).decode("latin-1"),
         user_agent=user_agent,
         address=address,
@@ -94,5 +106,5 @@ async def _destination(pool: Pool, place: Place) -> str | None:
         return readers.destination(place, await readers.person(db, place.subscriber_id))
 
 
-DOORS: Final = {"/o/": pixel, "/l/": link}
+DOORS: Final = {"/o/": Door(pixel, "/o/{token}"), "/l/": Door(link, "/l/{n}/{token}")}
 """By the first three letters of the path."""
