@@ -91,3 +91,12 @@ async def test_a_message_may_say_where_answers_go(client, db):
     for headers in ({"Reply-To": "a@b.example\r\nBcc: c@d.example"}, {"Reply-To": "x"}, {"Bcc": "c@d.example"}):
         refused = await client.post("/v1/messages", json={**body, "headers": headers})
         assert refused.status_code == 422, refused.text
+
+
+async def test_everything_wrong_with_a_domain_is_said_at_once(client):
+    """The name, the selector, the key and the schedule are one 422."""
+    bad = {"name": "no domain", "selector": "-", "dkim_private_key": "x", "warmup": {"preset": "custom"}}
+    answer = await client.post("/v1/domains", json=bad)
+    assert answer.status_code == 422, answer.text
+    wanted = {"name", "selector", "dkim_private_key", "warmup.schedule"}
+    assert {error["field"] for error in answer.json()["errors"]} == wanted

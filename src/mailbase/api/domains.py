@@ -10,7 +10,6 @@ from msgspec import UNSET, Meta, UnsetType
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool
-from mailbase.errors import Invalid
 from mailbase.sending import domain_checks, domains, warmup
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.domains import Domain
@@ -53,13 +52,6 @@ class DomainChange(Body):
     signing: bool | UnsetType = UNSET
 
 
-def _check(preset: Preset, schedule: object) -> None:
-    if (preset == "custom") != bool(schedule):
-        raise Invalid.field(
-            "warmup.schedule", "schedule_mismatch", "A schedule belongs to the preset custom, and custom needs one."
-        )
-
-
 @post("/domains", guards=[scope("domains:write")], operation_id="create_domain", tags=TAGS)
 async def create_domain(
     db: NamedDependency[Connection],
@@ -69,8 +61,6 @@ async def create_domain(
 ) -> Domain:
     """Set a sending domain up; the answer lists the DNS records to publish."""
     chosen = data.warmup
-    if chosen is not None:
-        _check(chosen.preset, chosen.schedule)
     made = await domains.create(
         db,
         vault,
@@ -178,7 +168,7 @@ async def update_domain_warmup(
     if data.preset is not UNSET or data.schedule is not UNSET:
         preset = held.preset if data.preset is UNSET else data.preset
         schedule = (held.schedule if preset == held.preset else None) if data.schedule is UNSET else data.schedule
-        _check(preset, schedule)
+        warmup.check(preset, schedule)
         await warmup.set_preset(db, domain_id, preset, schedule)
     if data.state is not UNSET:
         await warmup.set_state(db, domain_id, data.state, "paused by hand" if data.state == "paused" else None)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.errors import Conflict, Invalid, NotFound
+from mailbase.errors import Conflict, FieldError, Invalid, NotFound, gathered
 from mailbase.sending import dns_records, keys, warmup
 from mailbase.sending.dns_records import Key, Record
 from mailbase.sending.warmup import Preset, Warmup
@@ -112,9 +112,19 @@ async def create(
         Conflict: ``domain_exists``.
 
     """
-    ascii_name = normal_name(name)
-    chosen = normal_selector(selector) if selector is not None else None
-    key = keys.bring(private_key) if private_key is not None else None
+    ascii_name, chosen, key = "", None, None
+    errors: list[FieldError] = []
+    with gathered(errors):
+        ascii_name = normal_name(name)
+    with gathered(errors):
+        chosen = normal_selector(selector) if selector is not None else None
+    with gathered(errors):
+        key = keys.bring(private_key) if private_key is not None else None
+    with gathered(errors):
+        if preset is not None:
+            warmup.check(preset, schedule)
+    if errors:
+        raise Invalid(errors=errors, code=errors[0].code)
     domain_id: int | None = await db.fetchval(ADD, ascii_name, signing)
     if domain_id is None:
         raise Conflict(f"{ascii_name} is set up already.", code="domain_exists")

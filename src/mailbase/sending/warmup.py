@@ -14,6 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from mailbase.db import Connection
+from mailbase.errors import Invalid
 
 Preset = Literal["cautious", "standard", "fast", "custom", "none"]
 
@@ -96,6 +97,19 @@ def cap(preset: Preset, schedule: Sequence[int] | None, level: int) -> Cap | Non
             return Cap(_step(STANDARD, level))
         case _:
             return Cap(_step(CAUTIOUS, level))
+
+
+def check(preset: Preset, schedule: Sequence[int] | None) -> None:
+    """Refuse a schedule without ``custom``, and ``custom`` without one.
+
+    Raises:
+        Invalid: ``schedule_mismatch``.
+
+    """
+    if (preset == "custom") != bool(schedule):
+        raise Invalid.field(
+            "warmup.schedule", "schedule_mismatch", "A schedule belongs to the preset custom, and custom needs one."
+        )
 
 
 def _step(table: Sequence[int], level: int) -> int:
