@@ -1,5 +1,6 @@
 """The contract's people, called exactly as it is written: subscribers, interests, consents, suppressions, imports."""
 
+import asyncio
 import json
 
 import pytest
@@ -88,3 +89,25 @@ async def test_an_imports_options_are_refused_all_at_once(client):
         "/v1/imports", files={"file": ("a.csv", b"email\na@example.com\n")}, data={"options": json.dumps(options)}
     )
     assert fields(answer) == {"tags.0", "interests.0", "consent.ip"}
+
+
+async def test_erasing_gives_way_to_what_is_being_written(client, db, pool):
+    """Where erasing a person and writing about them wait for each other, the client is told to try again, and can."""
+    person = (await client.post("/v1/subscribers", json={"email": "a@example.com", **ACTIVE})).json()["id"]
+    await db.execute(
+        "INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, verdict) VALUES (1, 1, $1, 'open', 'human')",
+        person,
+    )
+    path = f"/v1/subscribers/{person}"
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SET LOCAL deadlock_timeout = '20s'")
+        await other.execute("UPDATE signals SET reason = 'x'")
+        erasing = asyncio.create_task(client.delete(path))
+        for _ in range(500):
+            if await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                break
+            await asyncio.sleep(0.02)
+        await other.execute("SELECT FROM subscribers WHERE id = $1 FOR UPDATE", person)
+    refused = await erasing
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert (await client.delete(path)).status_code == 204

@@ -11,6 +11,11 @@ from mailbase.audience import suppressions
 from mailbase.db import Connection
 from mailbase.errors import NotFound
 
+# The recorder of outcomes holds letters before it comes to their person; so does erasing, or each would wait for the other.
+LOCK_LETTERS = """
+SELECT FROM deliveries WHERE subscriber_id = $1 ORDER BY id FOR UPDATE
+"""
+
 LOCK = """
 SELECT email, email_key FROM subscribers WHERE id = $1 FOR UPDATE
 """
@@ -46,6 +51,7 @@ async def erase(db: Connection, subscriber_id: int, erasure_key: bytes) -> None:
         NotFound: there is none of this id.
 
     """
+    await db.execute(LOCK_LETTERS, subscriber_id)
     row = await db.fetchrow(LOCK, subscriber_id)
     if row is None:
         raise NotFound("There is no such subscriber.")
