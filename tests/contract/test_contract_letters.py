@@ -100,3 +100,19 @@ async def test_everything_wrong_with_a_domain_is_said_at_once(client):
     assert answer.status_code == 422, answer.text
     wanted = {"name", "selector", "dkim_private_key", "warmup.schedule"}
     assert {error["field"] for error in answer.json()["errors"]} == wanted
+
+
+async def test_a_letter_asks_no_third_party_for_a_font_nobody_chose(client):
+    """MJML brings a web font along only where the template names one."""
+    template = (
+        "<mjml><mj-body><mj-section><mj-column><mj-text {}>Hello</mj-text></mj-column></mj-section></mj-body></mjml>"
+    )
+
+    async def html(attribute: str) -> str:
+        body = {**DRAFT, "mjml": template.format(attribute)}
+        del body["html"]
+        made = await client.post("/v1/campaigns", json=body)
+        return (await client.post(f"/v1/campaigns/{made.json()['id']}/preview")).json()["html"]
+
+    assert "googleapis" not in await html("")
+    assert "family=Open+Sans" in await html('font-family="Open Sans, Arial"')
