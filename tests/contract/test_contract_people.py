@@ -111,3 +111,10 @@ async def test_erasing_gives_way_to_what_is_being_written(client, db, pool):
     refused = await erasing
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert (await client.delete(path)).status_code == 204
+
+
+async def test_a_bulk_change_is_refused_all_at_once(client):
+    """The filter's interest, the interests to add and to remove are one 422."""
+    body = {"filter": {"interest": "a"}, "add_interests": ["b"], "remove_interests": ["c"]}
+    answer = await client.post("/v1/subscribers/bulk", json=body)
+    assert fields(answer) == {"filter.interest", "add_interests.0", "remove_interests.0"}

@@ -12,7 +12,7 @@ from mailbase.api.subscribers import Slugs, Tags
 from mailbase.audience import bulk, interests, subscribers, upserts
 from mailbase.audience.subscribers import Details, Filter
 from mailbase.db import Connection
-from mailbase.errors import Invalid
+from mailbase.errors import FieldError, Invalid, gathered
 from mailbase.queue import Job, Wake
 
 Ids = Annotated[list[Annotated[int, Meta(ge=1, le=LARGEST)]], Meta(max_length=10_000)]
@@ -55,18 +55,25 @@ async def change_subscribers(
         raise Invalid.field("filter", "empty_filter", "At least one part is needed.")
     if not (data.add_tags or data.remove_tags or data.add_interests or data.remove_interests or data.delete):
         raise Invalid("Nothing shall change.", code="nothing_to_do")
-    if errors := upserts.check(Details(tags=data.add_tags)):
+    errors = upserts.check(Details(tags=data.add_tags))
+    interest = None if part.interest is None else (await interests.ids(db, [part.interest])).get(part.interest, 0)
+    if interest == 0:
+        errors.append(FieldError("filter.interest", "unknown_interest", f"There is no interest {part.interest!r}."))
+    add: list[int] = []
+    remove: list[int] = []
+    with gathered(errors):
+        add = await interests.resolve(db, data.add_interests, field="add_interests")
+    with gathered(errors):
+        remove = await interests.resolve(db, data.remove_interests, field="remove_interests")
+    if errors:
         raise Invalid(errors=errors, code=errors[0].code)
-    interest = (
-        None if part.interest is None else (await interests.resolve(db, [part.interest], field="filter.interest"))[0]
-    )
     change = bulk.Change(
         which=Filter(status=part.status, tag=part.tag, interest=interest, email_prefix=part.email_prefix),
         ids=part.ids,
         add_tags=data.add_tags,
         remove_tags=data.remove_tags,
-        add_interests=await interests.resolve(db, data.add_interests, field="add_interests"),
-        remove_interests=await interests.resolve(db, data.remove_interests, field="remove_interests"),
+        add_interests=add,
+        remove_interests=remove,
         delete=data.delete,
     )
     job = await bulk.ask(db, change)
