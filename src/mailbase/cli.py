@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Never, TypeVar, get_args
 
 from mailbase import __version__
 from mailbase.config import Settings
-from mailbase.errors import MailbaseError
+from mailbase.errors import MailbaseError, Unavailable
 
 if TYPE_CHECKING:
     from mailbase.db import Connection
@@ -117,14 +117,14 @@ def _demo(_arguments: argparse.Namespace) -> None:
 
 
 def _migrate(arguments: argparse.Namespace) -> None:
-    from mailbase import db, resources
+    from mailbase import resources
     from mailbase.migrate import migrate
     from mailbase.vault import CANARY, Vault, open_secret
 
     settings = _settings()
 
     async def run() -> list[str]:
-        connection = await db.connect(settings.database_url or "")
+        connection = await _connect(settings)
         try:
             applied = await migrate(connection, resources.migrations())
             # A wrong secret key must be said here, before anything is encrypted under it.
@@ -162,13 +162,23 @@ def _keys_revoke(arguments: argparse.Namespace) -> None:
     _with_database(lambda db: keys.delete(db, arguments.id))
 
 
-def _with_database(act: "Callable[[Connection], Awaitable[T]]") -> "T":
+async def _connect(settings: Settings) -> "Connection":
+    import asyncpg
+
     from mailbase import db
 
+    try:
+        return await db.connect(settings.database_url or "")
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason, _, _detail = (str(error) or type(error).__name__).partition("\n")
+        raise Unavailable(f"PostgreSQL does not answer: {reason}") from error
+
+
+def _with_database(act: "Callable[[Connection], Awaitable[T]]") -> "T":
     settings = _settings()
 
     async def run() -> "T":
-        connection = await db.connect(settings.database_url or "")
+        connection = await _connect(settings)
         try:
             async with connection.transaction():
                 return await act(connection)

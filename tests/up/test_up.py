@@ -227,6 +227,21 @@ def test_a_wrong_secret_key_is_refused(start):
     assert any("MAILBASE_SECRET_KEY" in line for line in wrong.said())
 
 
+def test_a_database_that_does_not_answer_is_said_in_one_line(start):
+    """An external database that cannot be reached stops the start with one line that says so."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        up = start(
+            MAILBASE_DATABASE_URL=f"postgresql://somebody:hidden@127.0.0.1:{nobody.getsockname()[1]}/letters",
+            MAILBASE_SECRET_KEY="a-shared-secret-key",
+        )
+
+        assert up.process.wait(40) == 1
+
+    assert [line.partition(": ")[2].partition(":")[0] for line in up.said()] == ["PostgreSQL does not answer"]
+    assert "hidden" not in up.said()[0]
+
+
 def test_external_servers_are_used_instead(start, database_url, redis_url):
     """With addresses given nothing embedded is started, and a missing shared secret is refused."""
     refused = start(MAILBASE_DATABASE_URL=database_url, MAILBASE_REDIS_URL=redis_url)
