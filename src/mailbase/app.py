@@ -279,6 +279,8 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if status == 413:  # the rest of the body stays unread, so no second request can follow on this connection
+        headers["Connection"] = "close"
     if status >= 500:
         logger.error(
             "request %s: %s", request_id(scope), type(error).__name__, exc_info=error if status == 500 else None

@@ -106,7 +106,7 @@ async def test_bodies_must_be_json(client: httpx.AsyncClient, keyed: list[Route]
 
 
 async def test_bodies_have_a_limit(client: httpx.AsyncClient, keyed: list[Route]):
-    """A body announced beyond the route's limit is 413 before a byte of it is read."""
+    """A body announced beyond the route's limit is 413 before a byte of it is read, and the connection ends with it."""
     limits = {route.handler.resolve_request_max_body_size() for route in keyed}
     assert 1024 * 1024 in limits
     for route in keyed:
@@ -117,6 +117,7 @@ async def test_bodies_have_a_limit(client: httpx.AsyncClient, keyed: list[Route]
                 client, route, content=b"{}", headers={"Content-Type": kind, "Content-Length": str(limit + 1)}
             )
             assert_problem(answer, 413, "too_large")
+            assert answer.headers["Connection"] == "close"
 
 
 async def test_a_body_longer_than_it_said(client: httpx.AsyncClient):
