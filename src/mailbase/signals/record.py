@@ -4,8 +4,8 @@ record() ─▶ waiting (bounded) ─▶ flush: one transaction a batch ─▶ t
                 ▲                    │ PostgreSQL away, deadlock
                 └────── again ───────┘ (unless the commit is found to have gone through)
 
-No delay is added: while the batches under way commit, the next one gathers. A slow database slows the answers, one that is away for
-longer than the patience makes them fail; a request that was answered is in the tables, once.
+No delay is added: while a batch commits, the next one gathers. Opens and clicks each have a lane. A slow database slows the
+answers, one that is away for longer than the patience makes them fail; a request that was answered is in the tables, once.
 """
 
 import asyncio
@@ -26,8 +26,6 @@ from mailbase.signals import hits
 from mailbase.signals.hits import Hit, Place
 
 BATCH: Final = 500
-LANES: Final = 2
-"""Batches under way at once: while one waits for PostgreSQL, the other is being built."""
 WAITING: Final = 10_000
 PATIENCE: Final = 20.0
 DRAIN: Final = 10.0
@@ -48,13 +46,10 @@ class Recorder:
     def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic, patience: float = PATIENCE) -> None:
         self.clock = clock
         self._patience = patience
-        self._lanes = [
-            _Lane(pool, (counters.own_slot() + n * counters.SLOTS // LANES) % counters.SLOTS) for n in range(LANES)
-        ]
-        # Opens and clicks are stored by different statements, so a batch is all of one sort.
-        self._opens: deque[_Waiting] = deque()
-        self._clicks: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
+        slot = counters.own_slot()
+        # Opens and clicks are stored by different statements, and each sort keeps its locks to itself.
+        self._opens = _Lane(pool, slot)
+        self._clicks = _Lane(pool, (slot + counters.SLOTS // 2) % counters.SLOTS)
         self._closing = False
 
     async def record(self, hit: Hit) -> Place | None:
@@ -63,19 +58,19 @@ class Recorder:
         Raises:
             Unavailable: too many wait already, or the database stayed away for longer than the patience.
         """
-        waiting = self._clicks if hit.link else self._opens
-        if self._closing or len(waiting) >= WAITING:
+        lane = self._clicks if hit.link else self._opens
+        if self._closing or len(lane.waiting) >= WAITING:
             raise Unavailable("too many requests wait for the database")
         place: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
-        waiting.append(_Waiting(hit, self.clock(), place))
-        self._wake.set()
+        lane.waiting.append(_Waiting(hit, self.clock(), place))
+        lane.wake.set()
         return await place
 
     async def run(self) -> None:
         """Commit batch after batch until :meth:`close` and nothing waits any more."""
         impatient = asyncio.create_task(self._give_up(), name="signals' patience")
         try:
-            await asyncio.gather(*(self._run(lane) for lane in self._lanes))
+            await asyncio.gather(self._run(self._opens), self._run(self._clicks))
         finally:
             impatient.cancel()
 
@@ -84,22 +79,17 @@ class Recorder:
         while True:
             await asyncio.sleep(self._patience / 20)
             oldest = self.clock() - self._patience
-            for one in (*(one for lane in self._lanes for one in lane.batch), *self._opens, *self._clicks):
+            lanes = self._opens, self._clicks
+            for one in [one for lane in lanes for part in (lane.batch, lane.waiting) for one in part]:
                 if one.since < oldest and not one.place.done():
                     one.place.set_exception(Unavailable("the database does not answer"))
 
-    def _next(self) -> deque[_Waiting]:
-        """Return those whose first one waits longest."""
-        if self._opens and self._clicks:
-            return min(self._opens, self._clicks, key=lambda waiting: waiting[0].since)
-        return self._opens or self._clicks
-
     async def _run(self, lane: "_Lane") -> None:
         try:
-            while (waiting := self._next()) or not self._closing:
+            while (waiting := lane.waiting) or not self._closing:
                 if not waiting:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    lane.wake.clear()
+                    await lane.wake.wait()
                     continue
                 lane.batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
                 await self._flush(lane, lane.batch)
@@ -110,7 +100,8 @@ class Recorder:
     def close(self) -> None:
         """Take no more hits; :meth:`run` ends once those that wait are committed."""
         self._closing = True
-        self._wake.set()
+        self._opens.wake.set()
+        self._clicks.wake.set()
 
     async def _flush(self, lane: "_Lane", batch: list[_Waiting]) -> None:
         pause = 0.02
@@ -142,9 +133,11 @@ class Recorder:
 
 
 class _Lane:
-    """One connection that commits one batch at a time: the pool would reset it after each."""
+    """One connection that commits one batch at a time (the pool would reset it after each), and those that wait for it."""
 
     def __init__(self, pool: Pool, slot: int) -> None:
+        self.waiting: deque[_Waiting] = deque()
+        self.wake = asyncio.Event()
         self.batch: list[_Waiting] = []
         self._pool = pool
         self._slot = slot
