@@ -3,10 +3,11 @@
 import csv
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.audience.csv_files import LONGEST, NOT_UTF8, Records, detect, safe
+from mailbase.audience.csv_files import LONGEST, NOT_UTF8, OPEN_QUOTE, Records, detect, safe
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.sampled_from(
     ['"', 'a"b', "a,b;c\td", "two\nlines", "cr\rhere", "\r\n", " x ", "é", "日本"]
@@ -68,6 +69,22 @@ def test_a_quote_that_never_ends_costs_one_stretch():
     assert found[-1][1] == ["last@example.com", "x"]
     assert any(wrong for _, _, wrong in found)
     assert found[-1][0] == 100_003
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "\n", "\nb@example.com,x\nc@example.com,y", "\nb@example.com,x\n", ' ""\nb@example.com,']
+)
+def test_a_quote_open_at_the_end_is_marked(rest):
+    """A record whose quote is open when the file ends is marked, so the lines it swallowed never pass as somebody's attribute."""
+    found = read(f'email,note\nok@example.com,"fine"\na@example.com,"open{rest}'.encode())
+    assert [(line, wrong) for line, _, wrong in found] == [(1, None), (2, None), (3, OPEN_QUOTE)]
+
+
+@pytest.mark.parametrize("note", ['"closed"', '"clo\nsed"', '6" nails', '"odd" one', '""', '"""a"""', '"a""b"'])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_last_line_with_quotes_is_read(note, end):
+    """A last record whose quotes end, or that holds one inside a plain cell, is read like any other."""
+    assert [wrong for _, _, wrong in read(f"email,note\na@example.com,{note}{end}".encode())] == [None, None]
 
 
 def test_a_line_that_is_not_utf8_is_marked():

@@ -15,6 +15,7 @@ DELIMITERS: Final = (",", ";", "\t")
 LONGEST: Final = 1 << 20
 SURROGATE: Final = re.compile("[\udc80-\udcff]")
 NOT_UTF8: Final = "not valid UTF-8"
+OPEN_QUOTE: Final = "a quote that does not end: the lines after it were not read"
 RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
 
 Record = tuple[int, list[str], str | None]
@@ -53,7 +54,7 @@ class Records:
             lines.seek(0)
         suspicious = SURROGATE.search(text) is not None
         reader = csv.reader(lines, delimiter=self.delimiter)
-        base, start = self._lines, 0
+        base, start, place = self._lines, 0, 0
         while True:
             wrong = None
             try:
@@ -64,10 +65,18 @@ class Records:
                 cells, wrong = [], "not readable as CSV (a quote that does not end, or a cell over 128 kB)"
             if suspicious and any(SURROGATE.search(cell) for cell in cells):
                 wrong = NOT_UTF8
+            begin, place = place, lines.tell()
+            if place == len(text) and wrong is None and self._open(text[begin:]):
+                wrong = OPEN_QUOTE
             if cells or wrong:
                 yield base + start + 1, cells, wrong
             start = reader.line_num
         self._lines = base + start
+
+    def _open(self, record: str) -> bool:
+        # Only inside a quote does a line of its own become part of the record before it.
+        *_, last = csv.reader(io.StringIO(f"{record}\nnext", newline=""), delimiter=self.delimiter or ",")
+        return last != ["next"]
 
 
 def _boundary(text: str) -> int:
