@@ -9,23 +9,26 @@ root=$(mktemp -d)
 chmod 755 "$root"
 servers=""
 finish() {
-    for pid in ${parts:-}; do kill "$pid" 2>/dev/null || true; done
-    wait ${parts:-} 2>/dev/null || true
-    [ -z "$servers" ] || { kill "$servers" 2>/dev/null || true; wait "$servers" 2>/dev/null || true; }
+    for pid in ${parts:-} $servers; do kill "$pid" 2>/dev/null || true; done
+    wait
     rm -rf "$root" "$root.servers"
 }
 trap finish EXIT
 
-mirror=$(grep -rhoE 'https?://[^ ]+' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v security | head -1)
+mirror=$(apt-cache policy base-files | grep -oE 'https?://[^ ]+' | head -1)
 debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" >/dev/null
 cp /etc/resolv.conf "$root/etc/" 2>/dev/null || true
-for folder in etc/apt etc/ssl etc/pip.conf; do [ ! -e "/$folder" ] || cp -rT "/$folder" "$root/$folder"; done
+# What this host needs to reach its registries, the empty root needs too.
+rm -rf "$root/etc/apt"
+cp -r /etc/apt "$root/etc/apt"
+cp -rT /usr/local/share/ca-certificates "$root/usr/local/share/ca-certificates"
+chroot "$root" update-ca-certificates >/dev/null 2>&1
 
 # COPY and RUN, as the Dockerfile has them.
 mkdir "$root/build"
 cp docker/install.sh requirements.txt pyproject.toml README.md "$root/build/"
 cp -r src embed migrations "$root/build/"
-chroot "$root" /usr/bin/env sh /build/install.sh
+chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin PIP_CERT=/etc/ssl/certs/ca-certificates.crt sh /build/install.sh
 rm -rf "$root/build"
 
 # PostgreSQL and Redis from outside, on loopback.
@@ -36,7 +39,7 @@ MAILBASE_DATABASE_URL=$(sed -n 1p "$root/servers")
 MAILBASE_REDIS_URL=$(sed -n 2p "$root/servers")
 MAILBASE_PORT=$(.venv/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export MAILBASE_DATABASE_URL MAILBASE_REDIS_URL MAILBASE_SECRET_KEY=image-test-secret-key MAILBASE_ADMIN_KEY=mb_image-test-admin-key MAILBASE_PORT MAILBASE_WORKERS=1
-inside() { exec chroot --userspec=mailbase:mailbase "$root" /usr/bin/env PATH=/opt/mailbase/bin:/usr/bin:/bin MAILBASE_HOST=127.0.0.1 MAILBASE_DATA_DIR=/var/lib/mailbase PYTHONUNBUFFERED=1 "$@"; }
+inside() { exec chroot --userspec=mailbase:mailbase "$root" /usr/bin/env HOME=/var/lib/mailbase PATH=/opt/mailbase/bin:/usr/bin:/bin MAILBASE_HOST=127.0.0.1 MAILBASE_DATA_DIR=/var/lib/mailbase PYTHONUNBUFFERED=1 "$@"; }
 
 (inside mailbase migrate)
 (inside mailbase api) & parts="$!"
