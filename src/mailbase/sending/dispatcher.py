@@ -9,6 +9,7 @@ A crash leaves in doubt what is marked and not recorded: what the connections ho
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -25,15 +26,14 @@ from mailbase.sending.transport import Transport
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 0.025
-SLOW: Final = 0.25
 LARGEST_BATCH: Final = 64
 LARGEST_LEASE: Final = 500
 UNRECORDED: Final = 512
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
-BREATH: Final = 8
-"""Letters composed before the connections are served again."""
+BREATH: Final = 0.002
+"""Seconds of composing before the connections are served again."""
 
 
 class Pace:
@@ -41,20 +41,23 @@ class Pace:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._connections = max(capacity // 2, 1)
+        self._work = BATCH_SECONDS / capacity
+        self._room = float(capacity)
         self._since = boottime()
         self._count = 0
-        self._latency = 1.0
         self.rate = 0.0
 
-    def landed(self, letters: int, seconds: float) -> None:
-        """Note a batch whose letters all had their outcome so many seconds after they were handed over."""
-        # The best of late, not the average: what else this machine does says nothing about the other side.
-        # Only a batch that was plainly slow is taken at its word.
-        observed = seconds / -(-letters // self._connections)
-        if seconds < SLOW:
-            observed = min(self._latency * 1.01, observed)
-        self._latency = max(observed, 0.0005)
+    def composed(self, letters: int, seconds: float) -> None:
+        """Note what a batch cost to compose: seconds of our own CPU, whatever else this machine is doing."""
+        self._work += (seconds / letters - self._work) / 4
+
+    def waited(self, seconds: float) -> None:
+        """Note how long a finished batch waited for the connections: they are what holds us up, or they are not."""
+        self._room *= 0.6 if seconds > BATCH_SECONDS else 1.25
+        self._room = min(max(self._room, self._capacity // 4, 1), LARGEST_BATCH)
+
+    def landed(self, letters: int) -> None:
+        """Note a batch whose letters all had their outcome."""
         self._count += letters
         now = boottime()
         elapsed = now - self._since
@@ -67,14 +70,13 @@ class Pace:
 
     @property
     def batch(self) -> int:
-        """Letters that are marked together: what leaves in 25 ms, or keeps the connections from running dry."""
-        room = int(self._connections / self._latency * BATCH_SECONDS)
-        return min(max(room, self._capacity // 4, 1), LARGEST_BATCH)
+        """Letters that are marked together: 25 ms of our work, and no more than what leaves in 25 ms."""
+        return max(int(min(self._room, BATCH_SECONDS / self._work)), 1)
 
     @property
     def lease(self) -> int:
         """Letters leased together: about a second's worth."""
-        return min(max(int(self.rate), 2 * self.batch, self._capacity), LARGEST_LEASE)
+        return min(max(int(self.rate), 4 * self.batch, self._capacity), LARGEST_LEASE)
 
 
 class Dispatcher:
@@ -159,7 +161,9 @@ class Dispatcher:
         batch = self._batch
         size = 1 if self._probing else self._pace.batch
         ready = await self._compose(batch, size)
+        finished = boottime()
         await self._wait_for_room()
+        self._pace.waited(boottime() - finished)
         if self._stopping or self._batch is not batch:
             # A stop, or the way out refused us meanwhile.
             return 0
@@ -215,13 +219,20 @@ class Dispatcher:
     async def _compose(self, batch: Batch, size: int) -> list[Ready]:
         ready: list[Ready] = []
         now = self._clock()
+        spent = 0.0
+        began = time.thread_time()
         while len(ready) < size:
             one = await batch.prepare(self._pool, now)
             if one is None:
                 break
             ready.append(one)
-            if len(ready) % BREATH == 0:
+            worked = time.thread_time() - began
+            if worked > BREATH:
+                spent += worked
                 await asyncio.sleep(0)
+                began = time.thread_time()
+        if ready:
+            self._pace.composed(len(ready), spent + time.thread_time() - began)
         return ready
 
     async def _hand_over(self, batch: Batch, ready: list[Ready]) -> None:
@@ -255,9 +266,8 @@ class Dispatcher:
             await self._release(batch)
 
     async def _fly(self, envelopes: list[Envelope]) -> None:
-        started = boottime()
         await self._transport.hand_over(envelopes, self._on_outcome)
-        self._pace.landed(len(envelopes), boottime() - started)
+        self._pace.landed(len(envelopes))
 
     def _on_outcome(self, outcome: Outcome) -> None:
         letter = self._handed.pop(outcome.delivery_id)
@@ -270,10 +280,12 @@ class Dispatcher:
         """Prolong the leases of what is in hand; what cannot be prolonged is not sent."""
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 4)
-            fences = list(self._holdings)
+            asked = boottime()
+            # Most letters leave within a third of their lease: prolonging those would write each of them once more.
+            soon = asked + self._lease.total_seconds() * 0.6
+            fences = [fence for fence, holding in self._holdings.items() if holding.until < soon]
             if not fences:
                 continue
-            asked = boottime()
             try:
                 async with self._pool.acquire() as db:
                     held = await leases.renew(db, fences, lease=self._lease)

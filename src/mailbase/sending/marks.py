@@ -27,16 +27,17 @@ class Marked(Struct):
     """Whether some went back to the queue for want of allowance."""
 
 
-# `state::text` keeps the planner from the index of all leased letters: each of these is found by its id.
+# Each letter is to be found by its id: `state::text` keeps the planner from the index of all leased letters, and a join with
+# the campaign would lead it through all of the campaign's. A fence belongs to one campaign, so nothing needs comparing there.
 MARK_CAMPAIGN = """
 WITH campaign AS MATERIALIZED (
-    SELECT id FROM campaigns
+    SELECT FROM campaigns
     WHERE id = $4 AND status = 'sending' AND (send_until IS NULL OR send_until > COALESCE($5, now()))
       AND ($6 OR COALESCE((SELECT preset FROM warmups WHERE warmups.domain_id = campaigns.domain_id), $7) = 'none')
 )
 UPDATE deliveries AS delivery SET state = 'handing_over', attempts = delivery.attempts + 1
-FROM unnest($1::bigint[], $2::text[]) AS letter (id, email), campaign, subscribers AS subscriber
-WHERE delivery.id = letter.id AND delivery.fence = $3 AND delivery.campaign_id = campaign.id
+FROM unnest($1::bigint[], $2::text[]) AS letter (id, email), subscribers AS subscriber
+WHERE EXISTS (SELECT FROM campaign) AND delivery.id = letter.id AND delivery.fence = $3
   AND delivery.state::text = 'leased' AND delivery.lease_until > COALESCE($5, now())
   AND subscriber.id = delivery.subscriber_id AND subscriber.status = 'active' AND subscriber.email = letter.email
   AND NOT EXISTS (SELECT FROM suppressions WHERE suppressions.value = subscriber.email_key)

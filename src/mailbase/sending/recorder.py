@@ -4,6 +4,7 @@ It also tells the way out's row (:mod:`~mailbase.sending.egress`) when it refuse
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from random import Random
@@ -18,7 +19,8 @@ from mailbase.sending.records import Handed
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.06  # seconds; also bounds what a crash leaves in doubt
+GATHER = 0.2  # seconds
+ENOUGH = 64  # outcomes that wait no longer; also bounds what a crash leaves in doubt
 MOST = 500
 AGAIN = 0.5
 
@@ -36,8 +38,10 @@ class Recorder:
         self._random = random
         self._queue: deque[Result] = deque()
         self._some = asyncio.Event()
+        self._enough = asyncio.Event()
         self._written = asyncio.Event()
         self._writing = 0
+        self._flushing = False
         self._troubled = True
         self.counts: Counter[str] = Counter()
 
@@ -50,23 +54,35 @@ class Recorder:
         """Take an outcome."""
         self._queue.append((letter, outcome))
         self.counts[outcome.kind] += 1
-        self._some.set()
+        if not self._some.is_set():
+            self._some.set()
+        elif len(self._queue) >= ENOUGH:
+            self._enough.set()
 
     async def run(self) -> None:
         """Write until cancelled."""
         try:
             while True:
                 await self._some.wait()
-                if len(self._queue) < MOST:
-                    await asyncio.sleep(GATHER)
-                self._some.clear()
-                while self._queue:
-                    await self._write([self._queue.popleft() for _ in range(min(MOST, len(self._queue)))])
+                await self._gather()
+                await self._write([self._queue.popleft() for _ in range(min(MOST, len(self._queue)))])
+                if not self._queue:
+                    self._some.clear()
         finally:
             await self._kept.drop()
 
+    async def _gather(self) -> None:
+        """Let outcomes come together for a moment, unless there are enough or everything is coming to its end."""
+        if not self._flushing and len(self._queue) < ENOUGH:
+            self._enough.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER):
+                    await self._enough.wait()
+
     async def flush(self, seconds: float) -> None:
         """Return once everything is committed, or after ``seconds``."""
+        self._flushing = True
+        self._enough.set()
         try:
             async with asyncio.timeout(seconds):
                 while self.waiting:
