@@ -116,3 +116,19 @@ async def test_a_letter_asks_no_third_party_for_a_font_nobody_chose(client):
 
     assert "googleapis" not in await html("")
     assert "family=Open+Sans" in await html('font-family="Open Sans, Arial"')
+
+
+async def test_everything_wrong_with_a_campaign_is_said_at_once(client):
+    """The name, the subject, the sender, the audience, a header and the template are one 422."""
+    bad = {
+        "name": "",
+        "subject": "x" * 999,
+        "from": {"name": "x\r\ny", "email": "a@foreign.example"},
+        "html": "{{ nonsense }}",
+        "audience": {"interests": ["nope"]},
+        "headers": {"List-Unsubscribe": "x"},
+    }
+    answer = await client.post("/v1/campaigns", json=bad)
+    assert answer.status_code == 422, answer.text
+    wanted = {"name", "subject", "from.name", "from.email", "html", "audience.interests", "headers.List-Unsubscribe"}
+    assert {error["field"] for error in answer.json()["errors"]} == wanted

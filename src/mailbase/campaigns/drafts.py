@@ -18,8 +18,9 @@ from mailbase.letters import compile as letters
 from mailbase.letters.content import Content, Sender
 from mailbase.letters.headers import check_headers
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["Bread on Saturday"])]
-Subject = Annotated[str, Meta(min_length=1, max_length=998)]
+# Lengths are documented here and looked at in `check`, together with everything else that can be wrong.
+Name = Annotated[str, Meta(description="From 1 to 200 characters.", examples=["Bread on Saturday"])]
+Subject = Annotated[str, Meta(description="From 1 to 998 characters on one line, a template.")]
 Time = Annotated[datetime, Meta(tz=True)]
 Email = Annotated[str, Meta(max_length=320, examples=["news@example.com"])]
 Html = Annotated[str, Meta(examples=["<p>Hello {{ subscriber.attributes.name | default('you') }}</p>"])]
@@ -30,7 +31,7 @@ class From(Struct, frozen=True, forbid_unknown_fields=True):
     """Who the letters are from; the domain of ``email`` is one of the sending domains."""
 
     email: Email
-    name: Annotated[str, Meta(max_length=200, examples=["Mill Lane Bakery"])] = ""
+    name: Annotated[str, Meta(description="At most 200 characters on one line.", examples=["Mill Lane Bakery"])] = ""
 
 
 class Track(Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,13 +156,18 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def _lines(draft: Draft) -> list[FieldError]:
-    """Refuse what would break out of its header."""
-    one_line = (("name", draft.name), ("from.name", draft.from_.name), ("subject", draft.subject))
-    return [
-        FieldError(name, "invalid_text", "This has to be one line.")
-        for name, value in one_line
-        if _CONTROL.search(value)
-    ]
+    """Refuse what would break out of its header, is not there, or too long."""
+    errors = []
+    for name, value, least, most in (
+        ("name", draft.name, 1, 200),
+        ("from.name", draft.from_.name, 0, 200),
+        ("subject", draft.subject, 1, 998),
+    ):
+        if _CONTROL.search(value):
+            errors.append(FieldError(name, "invalid_text", "This has to be one line."))
+        elif not least <= len(value) <= most:
+            errors.append(FieldError(name, "invalid_value", f"From {least} to {most} characters are needed."))
+    return errors
 
 
 _UTM: Final = frozenset({"source", "medium", "campaign", "term", "content", "id"})
