@@ -115,7 +115,7 @@ async def of_campaign(db: Connection, campaign_id: int) -> Statistics:
     status = await db.fetchval(STATUS, campaign_id)
     if status is None:
         raise NotFound
-    numbers = {row["key"]: row["n"] for row in await db.fetch(COUNTERS, campaign_id)}
+    numbers = {row[0]: row[1] for row in await db.fetch(COUNTERS, campaign_id)}
     links = [(row["n"], row["url"]) for row in await db.fetch(LINKS, campaign_id)]
     return assemble(campaign_id, status, numbers, links)
 
@@ -162,14 +162,18 @@ def _share(part: int, whole: int) -> float:
 
 
 def _timeline(numbers: Mapping[str, int]) -> list[Hour]:
-    hours: dict[int, Hour] = {}
+    hours: dict[str, Hour] = {}
     for key, n in numbers.items():
-        if n and key.startswith("hour."):
+        if key.startswith("hour.") and n:
             _, epoch, what = key.split(".")
-            second = int(epoch)
-            hour = hours.setdefault(second, Hour(datetime.fromtimestamp(second, UTC), 0, 0))
-            setattr(hour, what, n)
-    return [hours[second] for second in sorted(hours)]
+            hour = hours.get(epoch)
+            if hour is None:
+                hour = hours[epoch] = Hour(datetime.fromtimestamp(int(epoch), UTC), 0, 0)
+            if what == "opens":
+                hour.opens = n
+            else:
+                hour.clicks = n
+    return sorted(hours.values(), key=lambda hour: hour.at)
 
 
 def _providers(numbers: Mapping[str, int]) -> list[Provider]:
