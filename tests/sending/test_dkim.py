@@ -1,10 +1,8 @@
 """Signatures hold before two verifiers that share no code with us or with each other."""
 
-import asyncio
 import base64
 import email.policy
 import re
-import subprocess
 from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
@@ -17,24 +15,13 @@ from dkim.canonicalization import Relaxed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mail_dkim
 from dns_server import DnsServer
 from mailbase.errors import Invalid
 from mailbase.sending import keys
 from mailbase.sending.dkim import OVERSIGNED, Signer, canonical_body
 
 DOMAIN, SELECTOR = "news.example.org", "mb2026a"
-PERL = """
-use Mail::DKIM::Verifier; use Mail::DKIM::DNS; use Net::DNS::Resolver;
-my $r = Net::DNS::Resolver->new(nameservers => [$ARGV[0]], port => $ARGV[1], recurse => 1, usevc => 1);
-Mail::DKIM::DNS::resolver($r);
-local $/; my @letters = split /\\x00/, <STDIN>;
-for my $letter (@letters) {
-  my $v = Mail::DKIM::Verifier->new();
-  $v->PRINT($letter); $v->CLOSE;
-  print $v->result_detail, "\\n";
-}
-"""
-
 
 made = cache(keys.generate)
 
@@ -67,13 +54,7 @@ def dkimpy_says(message: bytes, bits: int = 2048) -> bool:
 
 async def perl_says(*messages: bytes) -> list[str]:
     async with DnsServer(zone()) as server:
-        host, port = server.address
-        perl = await asyncio.create_subprocess_exec(
-            "perl", "-e", PERL, host, str(port), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        out, err = await perl.communicate(b"\0".join(messages))
-    assert perl.returncode == 0, err.decode()
-    return out.decode().split("\n")[:-1]
+        return await mail_dkim.verdicts(server.address, messages)
 
 
 def letter(subject: str, body: bytes, *extra: tuple[bytes, bytes]) -> bytes:

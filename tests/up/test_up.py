@@ -1,130 +1,19 @@
 """``mailbase up``: one command starts everything, one signal stops it, and no death hinders the next start."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A data directory that the servers' user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="mailbase-up-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Up:
-    """A running ``mailbase up`` and what it said."""
-
-    def __init__(self, home: Path, port: int, **environment: str) -> None:
-        """Start it with a clean environment but for ``environment``."""
-        self.home, self.port = home, port
-        self.log = home / f"up.{time.monotonic_ns()}.log"
-        self.began = time.monotonic()
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBASE_")}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mailbase", "up"],
-                env={
-                    **clean,
-                    "MAILBASE_DATA_DIR": str(home / "data"),
-                    "MAILBASE_PORT": str(port),
-                    "MAILBASE_WORKERS": "1",
-                    **environment,
-                },
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def said(self) -> list[str]:
-        """Return its lines so far."""
-        return self.log.read_text().splitlines()
-
-    def ready(self) -> float:
-        """Return the seconds it took to say ``ready``."""
-        wait_for(lambda: "ready" in self.said() or self.process.poll() is not None, 60)
-        assert "ready" in self.said(), self.log.read_text()
-        return time.monotonic() - self.began
-
-    def parts(self, words: str) -> list[psutil.Process]:
-        """Return its descendants whose command line holds these words in a row."""
-        try:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-        found = []
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if words in " ".join(child.cmdline()):
-                    found.append(child)
-        return found
-
-    def get(self, path: str) -> dict:
-        """Return a JSON answer."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            return json.load(answer)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal and return the seconds until everything was gone."""
-        everything = psutil.Process(self.process.pid).children(recursive=True)
-        began = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(30)
-        _, alive = psutil.wait_procs(everything, timeout=30)
-        assert not alive
-        return time.monotonic() - began
-
-
-def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
-    """Return once it happened."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def start(home: Path, port: int) -> Iterator[Callable[..., Up]]:
-    """Start ``mailbase up`` as often as the test likes; what is left is killed."""
-    started: list[Up] = []
-
-    def begin(**environment: str) -> Up:
-        started.append(Up(home, port, **environment))
-        return started[-1]
-
-    yield begin
-    for one in started:
-        if one.process.poll() is None:
-            left = psutil.Process(one.process.pid).children(recursive=True)
-            one.process.send_signal(signal.SIGTERM)
-            one.process.wait(30)
-            for process in psutil.wait_procs(left, timeout=10)[1]:
-                process.kill()
 
 
 def test_it_says_where_things_are_and_stops_within_twenty_seconds(start):
@@ -186,7 +75,10 @@ def test_a_part_that_dies_is_started_again(start):
                 return bool({process.pid for process in up.parts(part)} - old) and up.get("/readyz") == {"status": "ok"}
             return False
 
-        wait_for(back, 40)
+        deadline = time.monotonic() + 40
+        while not back():
+            assert time.monotonic() < deadline, part
+            time.sleep(0.05)
 
     for part in ("mailbase worker", "mailbase api", "redis-server", "postgres -D"):
         kill_and_see(part)
@@ -240,6 +132,29 @@ def test_a_database_that_does_not_answer_is_said_in_one_line(start):
 
     assert [line.partition(": ")[2].partition(":")[0] for line in up.said()] == ["PostgreSQL does not answer"]
     assert "hidden" not in up.said()[0]
+
+
+def test_a_demo_with_another_instances_key(start, tmp_path):
+    """The demo against an instance whose key it does not have says so in one line."""
+    up = start()
+    up.ready()
+    demo = subprocess.run(
+        [sys.executable, "-m", "mailbase", "demo"],
+        env={
+            **os.environ,
+            "MAILBASE_DATA_DIR": str(tmp_path),
+            "MAILBASE_PORT": str(up.port),
+            "MAILBASE_ADMIN_KEY": "mb_of-another-instance",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (demo.returncode, demo.stdout) == (1, "")
+    assert [line.partition("does not know the key")[1] for line in demo.stderr.splitlines()] == [
+        "does not know the key"
+    ]
 
 
 def test_a_start_from_a_closed_folder(home, start):
