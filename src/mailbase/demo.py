@@ -93,15 +93,24 @@ class _Demo:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         answer = self.api.request(method, path, json=body)
-        if answer.is_error:
-            raise Unavailable(f"{method} /v1{path} answered {answer.status_code}: {answer.text[:300]}")
+        self._accepted(answer)
         return answer.json() if answer.content else None
+
+    def _accepted(self, answer: httpx.Response) -> None:
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise ConfigError(
+                f"the mailbase at {self.visitor.base_url} does not know the key in {self.settings.data_dir}: is it another instance's?"
+            )
+        if answer.is_error:
+            asked = f"{answer.request.method} {answer.request.url.path}"
+            raise Unavailable(f"{asked} answered {answer.status_code}: {answer.text[:300]}")
 
     def create(self, path: str, body: dict[str, Any], unique: str) -> Any:
         """Create a thing, or return the one an earlier demo left."""
         answer = self.api.post(path, json=body)
         if answer.status_code != httpx.codes.CONFLICT:
-            return answer.raise_for_status().json()
+            self._accepted(answer)
+            return answer.json()
         return next(item for item in self.call("GET", f"{path}?limit=200")["data"] if item[unique] == body[unique])
 
     def local(self, url: str) -> str:

@@ -134,7 +134,7 @@ def test_a_database_that_does_not_answer_is_said_in_one_line(start):
     assert "hidden" not in up.said()[0]
 
 
-def test_a_demo_with_another_instances_key(start, tmp_path):
+def test_a_demo_with_another_instances_key(start):
     """The demo against an instance whose key it does not have says so in one line."""
     up = start()
     up.ready()
@@ -142,7 +142,7 @@ def test_a_demo_with_another_instances_key(start, tmp_path):
         [sys.executable, "-m", "mailbase", "demo"],
         env={
             **os.environ,
-            "MAILBASE_DATA_DIR": str(tmp_path),
+            "MAILBASE_DATA_DIR": str(up.home / "data"),
             "MAILBASE_PORT": str(up.port),
             "MAILBASE_ADMIN_KEY": "mb_of-another-instance",
         },
