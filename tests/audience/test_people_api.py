@@ -389,6 +389,9 @@ async def test_suppressions(client):
         await client.post("/v1/suppressions", json={"domain": "x.example", "email": "x@x.example"})
     ).status_code == 422
     assert (await client.post("/v1/suppressions", json={"reason": "manual"})).status_code == 422
+    told = await client.post("/v1/suppressions", json={"email": "phone@example.com", "reason": "asked us by phone"})
+    assert (told.status_code, told.json()["reason"]) == (201, "asked us by phone")
+    assert len((await client.get("/v1/suppressions?reason=asked us by phone")).json()["data"]) == 1
     assert (await client.post("/v1/suppressions", json={"domain": "x.example", "reason": "erased"})).status_code in {
         400,
         422,

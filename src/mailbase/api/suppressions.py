@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.audience import addresses, suppressions
-from mailbase.audience.suppressions import GivenReason, Suppression
+from mailbase.audience.suppressions import Suppression
 from mailbase.db import Connection
 from mailbase.errors import Conflict, Invalid
 
@@ -19,8 +19,15 @@ class SuppressionIn(Body):
 
     email: Annotated[str, Meta(max_length=1000, examples=["someone@example.com"])] | None = None
     domain: Annotated[str, Meta(max_length=1000, examples=["example.com"])] | None = None
-    reason: GivenReason = "manual"
-    note: Annotated[str, Meta(max_length=1000)] | None = None
+    reason: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=suppressions.OWN_WORDS,
+            description="`hard_bounce`, `soft_bounces`, `complaint`, `manual`, or words of your own, which count as `manual`.",
+            examples=["manual"],
+        ),
+    ] = "manual"
 
 
 @post("/suppressions", guards=[scope("subscribers:write")], operation_id="create_suppression", tags=["Suppressions"])
@@ -28,11 +35,13 @@ async def create_suppression(db: NamedDependency[Connection], data: JSONBody[Sup
     """Never write to this address, or to anybody at this domain, from now on."""
     if (data.email is None) == (data.domain is None):
         raise Invalid.field("email", "email_or_domain", "Either `email` or `domain` is needed, not both.")
+    if data.reason == "erased":
+        raise Invalid.field("reason", "erased", "Erasing is an act of its own: DELETE the subscriber.")
     if data.email is not None:
-        made = await suppressions.add(db, "email", addresses.parse(data.email).key, reason=data.reason, note=data.note)
+        made = await suppressions.add(db, "email", addresses.parse(data.email).key, reason=data.reason)
     else:
         domain = addresses.canonical_domain(data.domain or "")
-        made = await suppressions.add(db, "domain", domain, reason=data.reason, note=data.note)
+        made = await suppressions.add(db, "domain", domain, reason=data.reason)
     if made is None:
         raise Conflict("This is on the list already.", code="suppression_exists")
     return await suppressions.get(db, made)
@@ -44,7 +53,9 @@ async def list_suppressions(
     page: NamedDependency[Page],
     email: Annotated[str | None, QueryParameter(max_length=1000, description="The entry of one address.")] = None,
     domain: Annotated[str | None, QueryParameter(max_length=1000, description="The entry of one domain.")] = None,
-    reason: Annotated[suppressions.Reason | None, QueryParameter(description="Of one reason.")] = None,
+    reason: Annotated[
+        str | None, QueryParameter(max_length=suppressions.OWN_WORDS, description="Of one reason.")
+    ] = None,
 ) -> Listing[Suppression]:
     """List the entries; of an erased person only the fact is known."""
     value = (

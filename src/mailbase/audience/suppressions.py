@@ -5,7 +5,7 @@ person's own confirmation alone; the others by deleting them.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -16,8 +16,8 @@ from mailbase.vault import keyed_hash
 
 Kind = Literal["email", "domain", "erased"]
 Reason = Literal["hard_bounce", "soft_bounces", "complaint", "manual", "erased"]
-GivenReason = Literal["hard_bounce", "soft_bounces", "complaint", "manual"]
-"""What an owner may give; erasing is another act."""
+OWN_WORDS: Final = 200
+"""The longest reason an owner may give in words of their own; such an entry counts as ``manual``."""
 
 
 class Suppression(msgspec.Struct):
@@ -28,7 +28,6 @@ class Suppression(msgspec.Struct):
     email: str | None
     domain: str | None
     reason: str
-    note: str | None
     created_at: datetime
 
 
@@ -62,11 +61,10 @@ INSERT INTO suppressions (kind, value, reason, note) VALUES ($1, $2, $3, $4) ON 
 """
 
 
-async def add(
-    db: Connection, kind: Kind, value: str, *, reason: Reason = "manual", note: str | None = None
-) -> int | None:
+async def add(db: Connection, kind: Kind, value: str, *, reason: str = "manual") -> int | None:
     """Put an address's key, a domain or an erased address's hash on the list; return its id, None if it was there already."""
-    entry: int | None = await db.fetchval(ADD, kind, value, reason, note)
+    known = reason in get_args(Reason)
+    entry: int | None = await db.fetchval(ADD, kind, value, reason if known else "manual", None if known else reason)
     return entry
 
 
@@ -81,9 +79,9 @@ async def lift_for_confirmed(db: Connection, address: Address, erasure_key: byte
 
 
 PAGE = """
-SELECT id, kind, CASE kind WHEN 'email' THEN value END AS email, CASE kind WHEN 'domain' THEN value END AS domain, reason, note, created_at
+SELECT id, kind, CASE kind WHEN 'email' THEN value END AS email, CASE kind WHEN 'domain' THEN value END AS domain, COALESCE(note, reason) AS reason, created_at
   FROM suppressions
- WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR value = $2 AND kind <> 'erased') AND ($3::text IS NULL OR reason = $3)
+ WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR value = $2 AND kind <> 'erased') AND ($3::text IS NULL OR COALESCE(note, reason) = $3)
  ORDER BY id DESC LIMIT $4
 """
 
@@ -96,7 +94,7 @@ async def page(
 
 
 COUNT = """
-SELECT count(*) FROM suppressions WHERE ($1::text IS NULL OR value = $1 AND kind <> 'erased') AND ($2::text IS NULL OR reason = $2)
+SELECT count(*) FROM suppressions WHERE ($1::text IS NULL OR value = $1 AND kind <> 'erased') AND ($2::text IS NULL OR COALESCE(note, reason) = $2)
 """
 
 
@@ -107,7 +105,7 @@ async def count(db: Connection, *, value: str | None = None, reason: str | None 
 
 
 GET = """
-SELECT id, kind, CASE kind WHEN 'email' THEN value END AS email, CASE kind WHEN 'domain' THEN value END AS domain, reason, note, created_at
+SELECT id, kind, CASE kind WHEN 'email' THEN value END AS email, CASE kind WHEN 'domain' THEN value END AS domain, COALESCE(note, reason) AS reason, created_at
   FROM suppressions WHERE id = $1
 """
 
