@@ -227,7 +227,7 @@ async def launch(db, domain_id: int, upto: int) -> int:
 async def finished(db, campaign_id: int) -> None:
     """Wait until a campaign is sent."""
     while not await db.fetchval("SELECT finished_at IS NOT NULL FROM campaigns WHERE id = $1", campaign_id):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 async def measure(db, roots: list[psutil.Process], domain_id: int, letters: int) -> float:

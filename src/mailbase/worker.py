@@ -10,6 +10,7 @@ Any number of workers may run; each is given its share of the relay's connection
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -66,6 +67,8 @@ async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
         async with pool.acquire() as db:
             await open_secret(db, vault, CANARY)
             erasure_key = await open_secret(db, vault, ERASURE_KEY)
+        # What is here now stays: the collector need not walk through all the modules again and again.
+        gc.freeze()
         await Worker(settings, pool, vault, erasure_key, stop, lease=lease).run()
 
 

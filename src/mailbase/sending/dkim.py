@@ -13,6 +13,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -68,6 +69,7 @@ def canonical_body(body: bytes) -> bytes:
     return body[:end] + b"\r\n" if end else b""
 
 
+@lru_cache(maxsize=512)
 def canonical_value(value: bytes) -> bytes:
     """Return a header's value under the relaxed algorithm (RFC 6376 § 3.4.2): unfolded, single spaces, trimmed."""
     if b"\n" in value or b"  " in value or b"\t" in value:

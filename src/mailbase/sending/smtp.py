@@ -337,9 +337,9 @@ class Connection(Wire):
         self._end_waits = False
         if self._offers.pipelining and (following := self._take()) is not None:
             self._job = following
-            self._write(b"".join((data, b".\r\n", flight(following.envelope, self._offers))))
+            self._write(data, b".\r\n" + flight(following.envelope, self._offers))
         else:
-            self._write(data + b".\r\n")
+            self._write(data, b".\r\n")
         self._arm()
 
     def _quit(self) -> None:

@@ -6,6 +6,7 @@ Order of evidence: a full mailbox in words, the enhanced status (RFC 3463, RFC 5
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -65,6 +66,7 @@ class Reply(msgspec.Struct):
         return f"{self.code} {self.text}".strip()
 
 
+@lru_cache(maxsize=256)
 def enhanced_status(text: str) -> str | None:
     """Return the first RFC 3463 status in a reply's text, such as ``5.1.1``."""
     found = _ENHANCED.search(text)
@@ -137,6 +139,7 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
     )
 
 
+@lru_cache(maxsize=256)
 def split_line(line: bytes) -> tuple[int, bool, str] | None:
     """Return (code, whether more lines follow, text) of one line without its line end, or None when it is no reply."""
     code = line[:3]

@@ -139,9 +139,9 @@ class Wire(asyncio.Protocol):
 
     # What the class above uses.
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, *pieces: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.writelines(pieces)
 
     def _drop(self) -> None:
         if self._transport is not None:
