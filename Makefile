@@ -16,7 +16,7 @@ help:  ## list the targets
 	@touch $@
 
 .venv/runtime: .venv/made requirements.txt pyproject.toml
-	$(PIP) install --quiet --require-hashes -r requirements.txt
+	$(PIP) install --quiet --use-pep517 --require-hashes -r requirements.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

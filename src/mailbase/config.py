@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
         """
         read = _Reader(os.environ if env is None else env)
-        host = read.text("HOST", "127.0.0.1")
+        host = read.hostname("HOST", "127.0.0.1")
         port = read.integer("PORT", 8000, 1, 65535)
         shown = f"[{host}]" if ":" in host else host
         public_url = read.origin("PUBLIC_URL", f"http://{shown}:{port}")
@@ -106,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             public_url=public_url,
             admin_key=read.admin_key("ADMIN_KEY"),
             secret_keys=read.secret_keys("SECRET_KEY"),
-            database_url=read.url("DATABASE_URL", ("postgres", "postgresql")),
+            database_url=read.url("DATABASE_URL", ("postgresql", "postgres")),
             redis_url=read.url("REDIS_URL", ("redis", "rediss", "unix")),
             smtp=smtp,
             sending_checks=read.choice("SENDING_CHECKS", "warn" if smtp is None else "strict"),

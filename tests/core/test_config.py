@@ -46,6 +46,7 @@ def test_lists_are_read():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("HOST", "two words"),
         ("PORT", "eighty"),
         ("PORT", "70000"),
         ("PUBLIC_URL", "example.com"),

@@ -246,3 +246,11 @@ def test_variables_are_top_level_names():
 def test_pathological_html_is_quick(bad):
     """Unclosed comments, tags, quotes and lists by the thousand do not take quadratic time or memory."""
     html(bad * (200_000 // len(bad)))
+
+
+def test_an_empty_body_is_no_body():
+    """A letter whose only body is blank is refused as one without a body."""
+    with pytest.raises(Invalid) as refused:
+        check_content(Content(subject="Hello", text=" \n"))
+
+    assert refused.value.code == "missing_body"

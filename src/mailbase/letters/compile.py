@@ -124,7 +124,7 @@ def compile_variables(content: Content, variables: Mapping[str, Any]) -> Rendere
 def _check(content: Content, *, names: set[str], shape: dict[str, frozenset[str]]) -> None:
     if content.mjml is not None and content.html is not None:
         raise Invalid.field("html", "invalid", "give mjml or html, not both")
-    if content.mjml is None and content.html is None and content.text is None:
+    if content.mjml is None and not (content.html or "").strip() and not (content.text or "").strip():
         raise Invalid.field("html", "missing_body", "a letter needs mjml, html or text")
     errors: list[FieldError] = []
     for name in _FIELDS:
