@@ -32,8 +32,6 @@ UNRECORDED: Final = 512
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
-BREATH: Final = 0.002
-"""Seconds of composing before the connections are served again."""
 
 
 class Pace:
@@ -217,22 +215,17 @@ class Dispatcher:
             await self._wait(self._room, 0.25)
 
     async def _compose(self, batch: Batch, size: int) -> list[Ready]:
+        # In one go: to serve the connections in between costs a fifth more CPU, and 25 ms are no time for them.
         ready: list[Ready] = []
         now = self._clock()
-        spent = 0.0
         began = time.thread_time()
         while len(ready) < size:
             one = await batch.prepare(self._pool, now)
             if one is None:
                 break
             ready.append(one)
-            worked = time.thread_time() - began
-            if worked > BREATH:
-                spent += worked
-                await asyncio.sleep(0)
-                began = time.thread_time()
         if ready:
-            self._pace.composed(len(ready), spent + time.thread_time() - began)
+            self._pace.composed(len(ready), time.thread_time() - began)
         return ready
 
     async def _hand_over(self, batch: Batch, ready: list[Ready]) -> None:
