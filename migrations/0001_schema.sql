@@ -122,8 +122,7 @@ CREATE TABLE subscribers (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     confirmed_at timestamptz,
-    unsubscribed_at timestamptz,
-    engaged_at timestamptz                        -- last human open or click
+    unsubscribed_at timestamptz
 ) WITH (fillfactor = 90);
 CREATE INDEX subscribers_status ON subscribers (status, id);
 CREATE INDEX subscribers_labels ON subscribers USING gin (tags, interests);  -- either alone, too; one index costs an import less than two
@@ -164,6 +163,11 @@ BEGIN
 END $$;
 CREATE TRIGGER consents_append_only BEFORE UPDATE ON consents FOR EACH ROW EXECUTE FUNCTION consents_append_only();
 
+CREATE TABLE engaged (                            -- when a person last opened or clicked; apart from subscribers, so that no import makes a pixel wait
+    subscriber_id bigint PRIMARY KEY,
+    at timestamptz                                -- null: what there was turned out to be a machine's
+) WITH (fillfactor = 70);
+
 CREATE TABLE subscriber_events (                  -- the timeline; opens and clicks live in `signals` and are merged in
     id bigint GENERATED ALWAYS AS IDENTITY,
     subscriber_id bigint NOT NULL,
@@ -180,6 +184,7 @@ CREATE FUNCTION subscribers_leave() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM consents WHERE subscriber_id IN (SELECT id FROM gone);
     DELETE FROM subscriber_events WHERE subscriber_id IN (SELECT id FROM gone);
+    DELETE FROM engaged WHERE subscriber_id IN (SELECT id FROM gone);
     RETURN NULL;
 END $$;
 CREATE TRIGGER subscribers_leave AFTER DELETE ON subscribers REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION subscribers_leave();

@@ -55,7 +55,7 @@ async def test_open_and_click(db):
         f"hour.{hour}.opens": 2, f"hour.{hour}.clicks": 1,
     }  # fmt: skip
     assert await db.fetchval(
-        "SELECT engaged_at FROM subscribers WHERE id = $1", places[0].subscriber_id
+        "SELECT at FROM engaged WHERE subscriber_id = $1", places[0].subscriber_id
     ) == NOON - timedelta(seconds=2)
 
 
@@ -84,7 +84,9 @@ async def test_fold_back(db):
     numbers = await counted(db, campaign_id)
     assert (numbers["click.unique"], numbers["click.human"], numbers["click.machine"]) == (2, 1, 1)
     assert numbers == await recounted(db, campaign_id)
-    engaged = await db.fetch("SELECT engaged_at FROM subscribers ORDER BY id")
+    engaged = await db.fetch(
+        "SELECT at AS engaged_at FROM subscribers LEFT JOIN engaged ON subscriber_id = id ORDER BY id"
+    )
     assert [row["engaged_at"] for row in engaged] == [None, NOON - timedelta(seconds=0.5), None]
 
 
@@ -107,7 +109,7 @@ async def test_engagement_survives_a_fold_back(db):
     _, (letter, *_) = await make_campaign(db)
     await write(db, [hit(letter, at=-60.0), hit(letter, 1, at=-0.2), hit(letter, 2, at=-0.1)])
     await write(db, [hit(letter, 3)])
-    assert await db.fetchval("SELECT engaged_at FROM subscribers ORDER BY id LIMIT 1") == NOON - timedelta(seconds=60)
+    assert await db.fetchval("SELECT at FROM engaged ORDER BY subscriber_id LIMIT 1") == NOON - timedelta(seconds=60)
 
 
 async def test_erased(db):
@@ -158,7 +160,7 @@ async def test_random_day(pool, seed):
                     assert (row["reason"] == "burst") == (in_burst and row["reason"] != "scanner")
         assert await db.fetchval("SELECT count(*) FROM signals WHERE reason = 'burst'") > 10
         wrong = await db.fetch(
-            "SELECT id FROM subscribers WHERE engaged_at IS DISTINCT FROM (SELECT max(at) FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human')"
+            "SELECT id FROM subscribers LEFT JOIN engaged ON subscriber_id = id WHERE engaged.at IS DISTINCT FROM (SELECT max(at) FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human')"
         )
         assert len(wrong) == 0
 

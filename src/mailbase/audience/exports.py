@@ -23,7 +23,8 @@ SELECT name FROM (SELECT DISTINCT jsonb_object_keys(attributes) AS name FROM sub
 BATCH_OF = """
 SELECT id, email, status, coalesce(locale, '') AS locale, coalesce(timezone, '') AS timezone, array_to_string(tags, ',') AS tags,
        array_to_string(ARRAY(SELECT slug FROM interests WHERE interests.id = ANY (subscribers.interests) ORDER BY slug), ',') AS interests,
-       coalesce(source, '') AS source, created_at, confirmed_at, unsubscribed_at, engaged_at, attributes
+       coalesce(source, '') AS source, created_at, confirmed_at, unsubscribed_at,
+       (SELECT at FROM engaged WHERE subscriber_id = subscribers.id) AS engaged_at, attributes
   FROM subscribers
  WHERE id > $5
    AND ($1::text IS NULL OR status = $1)

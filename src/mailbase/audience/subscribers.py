@@ -58,7 +58,8 @@ class Details(msgspec.Struct, kw_only=True):
 GET = """
 SELECT id, email, status, attributes, tags,
        ARRAY(SELECT slug FROM interests WHERE interests.id = ANY (subscribers.interests) ORDER BY slug) AS interests,
-       locale, timezone, source, created_at, confirmed_at, unsubscribed_at, engaged_at
+       locale, timezone, source, created_at, confirmed_at, unsubscribed_at,
+       (SELECT at FROM engaged WHERE subscriber_id = subscribers.id) AS engaged_at
   FROM subscribers WHERE id = $1
 """
 
@@ -97,7 +98,8 @@ async def by_key(db: Connection, key: str) -> Subscriber:
 PAGE = """
 SELECT id, email, status, attributes, tags,
        ARRAY(SELECT slug FROM interests WHERE interests.id = ANY (subscribers.interests) ORDER BY slug) AS interests,
-       locale, timezone, source, created_at, confirmed_at, unsubscribed_at, engaged_at
+       locale, timezone, source, created_at, confirmed_at, unsubscribed_at,
+       (SELECT at FROM engaged WHERE subscriber_id = subscribers.id) AS engaged_at
   FROM subscribers
  WHERE ($1::bigint IS NULL OR id < $1)
    AND ($3::text IS NULL OR status = $3)

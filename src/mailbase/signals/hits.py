@@ -215,9 +215,9 @@ WITH signal AS (
     FROM jsonb_to_recordset($1) AS new (delivery_id bigint, campaign_id bigint, subscriber_id bigint, link integer,
          verdict text, reason text, ip inet, user_agent text, at timestamptz)
 ), engaged AS (
-    UPDATE subscribers SET engaged_at = person.at
-    FROM jsonb_to_recordset($2) AS person (subscriber_id bigint, at timestamptz)
-    WHERE subscribers.id = person.subscriber_id AND (engaged_at IS NULL OR engaged_at < person.at)
+    INSERT INTO engaged AS reader (subscriber_id, at)
+    SELECT subscriber_id, at FROM jsonb_to_recordset($2) AS person (subscriber_id bigint, at timestamptz)
+    ON CONFLICT (subscriber_id) DO UPDATE SET at = excluded.at WHERE reader.at IS NULL OR reader.at < excluded.at
 )
 INSERT INTO engagements AS engagement (delivery_id, what, total, human, machine)
 SELECT * FROM jsonb_to_recordset($3) AS gain (delivery_id bigint, what smallint, total integer, human integer, machine integer)
@@ -292,17 +292,19 @@ def _added(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[tuple[int, in
 
 REVISE = "UPDATE signals SET verdict = 'machine', reason = 'burst' WHERE id = ANY($1::bigint[])"
 
-HOLD = "SELECT id FROM subscribers WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+HOLD = (
+    "SELECT subscriber_id FROM engaged WHERE subscriber_id = ANY($1::bigint[]) ORDER BY subscriber_id FOR NO KEY UPDATE"
+)
 
 # What a burst took back may have been the last sign of the person. Of somebody with more than a thousand signals only
 # the latest are looked at: a script that hammers one letter must not slow everybody's answers.
 UNENGAGED = """
-UPDATE subscribers SET engaged_at = (
+UPDATE engaged SET at = (
     SELECT max(at) FROM (
-        SELECT at, verdict FROM signals WHERE subscriber_id = subscribers.id ORDER BY id DESC LIMIT 1000
+        SELECT at, verdict FROM signals WHERE subscriber_id = engaged.subscriber_id ORDER BY id DESC LIMIT 1000
     ) AS latest WHERE verdict = 'human'
 )
-WHERE id = ANY($1::bigint[])
+WHERE subscriber_id = ANY($1::bigint[])
 """
 
 

@@ -46,9 +46,10 @@ WITH hit AS MATERIALIZED (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, verdict, reason, ip, user_agent, at)
     SELECT delivery_id, campaign_id, subscriber_id, 'open', verdict, reason, ip, user_agent, at FROM hit
 ), engaged AS (
-    UPDATE subscribers SET engaged_at = person.at
-    FROM (SELECT subscriber_id, max(at) AS at FROM hit WHERE verdict = 'human' GROUP BY subscriber_id ORDER BY subscriber_id) AS person
-    WHERE subscribers.id = person.subscriber_id AND (engaged_at IS NULL OR engaged_at < person.at)
+    INSERT INTO engaged AS reader (subscriber_id, at)
+    SELECT subscriber_id, max(at) FROM hit
+    WHERE verdict = 'human' AND subscriber_id IS NOT NULL GROUP BY subscriber_id ORDER BY subscriber_id
+    ON CONFLICT (subscriber_id) DO UPDATE SET at = excluded.at WHERE reader.at IS NULL OR reader.at < excluded.at
 ), gain AS MATERIALIZED (
     SELECT delivery_id, campaign_id, count(*)::integer AS total, (count(*) FILTER (WHERE verdict = 'human'))::integer AS human,
            (count(*) FILTER (WHERE verdict = 'machine'))::integer AS machine
