@@ -79,9 +79,8 @@ async def _listen(redis: ArqRedis, context: dict[str, Any], stop: asyncio.Event)
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     worker.handle_sig(signal.SIGUSR1)
-    jobs = list(worker.tasks.values())
-    if jobs:
-        await asyncio.wait(jobs)
+    # What a job could not tell a Redis that is gone is nobody's news: its row says how it ended.
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
     with contextlib.suppress(asyncio.CancelledError):
         await working
 
