@@ -141,7 +141,7 @@ async def test_sigterm_leaves_no_doubt(db, database_url, tmp_path):
 
 
 async def test_pause_holds_from_that_moment(db, database_url, tmp_path):
-    """After a pause is committed only what was already marked goes out; after resuming everybody else gets theirs."""
+    """After a pause is committed only what was marked, or just being marked, goes out; after resuming everybody else gets theirs."""
     domain_id = await add_domain(db)
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 600))
     with (
@@ -159,7 +159,8 @@ async def test_pause_holds_from_that_moment(db, database_url, tmp_path):
 
         await wait_for(at_rest)
         await asyncio.sleep(0.5)
-        assert len(sink.taken()) <= marked < 600
+        # A mark whose statement had begun when the pause committed may still commit: one batch a worker.
+        assert len(sink.taken()) <= marked + 64 < 600
         await db.execute("UPDATE campaigns SET status = 'sending', paused_from = NULL WHERE id = $1", campaign_id)
         await wait_for(lambda: is_final(db, campaign_id))
         assert worker.stop() == 0
