@@ -32,7 +32,7 @@ demo: .venv/runtime  ## play the main job against the running instance
 
 test: .venv/dev lint types imports  ## lint, types, import direction and every test, on real servers
 	@sh tests/tools.sh
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/dev  ## ruff: rules and format
 	$(BIN)/ruff check

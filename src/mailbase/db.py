@@ -47,6 +47,10 @@ async def _prepare(connection: Connection) -> None:
     )
 
 
+async def _as_it_is(_connection: Connection) -> None:
+    """Hand a connection on without asyncpg's reset query, a round trip each: a pool's user changes nothing of a session."""
+
+
 async def connect(url: str) -> Connection:
     """Open one connection outside any pool (listeners, migrations)."""
     connection: Connection = await asyncpg.connect(
@@ -74,6 +78,7 @@ async def open_pool(
             timeout=10,
             command_timeout=command_timeout,
             init=_prepare,
+            reset=_as_it_is,
             server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
         )
     except (OSError, asyncpg.PostgresError, TimeoutError) as error:
