@@ -4,6 +4,7 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatcher` sets th
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -59,20 +60,20 @@ class Ready(Struct):
     """Why it could not be composed."""
 
 
-class Batch:
+class Batch(ABC):
     """The letters of one lease that are still to be prepared, and how. ``undecided``: leased, and not yet in a mark."""
 
     def __init__(self, holding: Holding, ids: Iterable[int]) -> None:
         self.holding = holding
         self.undecided = set(ids)
 
+    @abstractmethod
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next letter, or return None at the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
         """Mark letters ``handing_over``."""
-        raise NotImplementedError
 
 
 class Source(Protocol):
