@@ -121,7 +121,7 @@ async def test_erased(db):
     assert (await counted(db, campaign_id))["open.total"] == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 async def test_random_day(pool, seed):
     """After a day of hits from several processes at once, every counter and verdict is what the rows say."""
     chance = Random(seed)

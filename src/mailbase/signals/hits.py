@@ -76,7 +76,7 @@ class _Signal(Struct):
 
 class _Engaged(Struct):
     subscriber_id: int
-    at: datetime
+    at: datetime | None
 
 
 class _Engagement(Struct):
@@ -206,7 +206,7 @@ async def _fold(db: Connection, clicks: Sequence[_New]) -> list[_Stored]:
 
 
 # One statement, because a round trip costs more than the rows; JSON, because arrays are encoded element by element.
-# People and letters are sorted: the order of rows is the order of locks.
+# People and letters are sorted, and the count makes PostgreSQL take the people first: the order of rows is the order of locks.
 STORE = """
 WITH signal AS (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, link, verdict, reason, ip, user_agent, at)
@@ -218,9 +218,11 @@ WITH signal AS (
     INSERT INTO engaged AS reader (subscriber_id, at)
     SELECT subscriber_id, at FROM jsonb_to_recordset($2) AS person (subscriber_id bigint, at timestamptz)
     ON CONFLICT (subscriber_id) DO UPDATE SET at = excluded.at WHERE reader.at IS NULL OR reader.at < excluded.at
+    RETURNING 1
 )
 INSERT INTO engagements AS engagement (delivery_id, what, total, human, machine)
 SELECT * FROM jsonb_to_recordset($3) AS gain (delivery_id bigint, what smallint, total integer, human integer, machine integer)
+WHERE (SELECT count(*) FROM engaged) >= 0
 ON CONFLICT (delivery_id, what) DO UPDATE SET
     total = engagement.total + excluded.total,
     human = engagement.human + excluded.human,
@@ -235,7 +237,7 @@ async def _store(db: Connection, new: Sequence[_New], folded: Sequence[_Stored])
     rows = db.fetch(
         STORE,
         [_row(one) for one in new],
-        [_Engaged(reader, at) for reader, at in sorted(_engaged(new).items())],
+        [_Engaged(reader, at) for reader, at in sorted(_engaged(new, folded).items())],
         [_Engagement(*key, *added[key]) for key in sorted(added)],
     )
     campaigns = {one.hit.delivery_id: one.place.campaign_id for one in new}
@@ -264,18 +266,19 @@ def _row(one: _New) -> _Signal:
     )
 
 
-def _engaged(new: Iterable[_New]) -> dict[int, datetime]:
-    """Return when each reader was last seen to be a person."""
-    latest: dict[int, datetime] = {}
+def _engaged(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[int, datetime | None]:
+    """Return when each reader was last seen to be a person; None for those a burst takes back, who are only held."""
+    latest: dict[int, datetime | None] = dict.fromkeys(_taken_back(folded))
     for one in new:
         reader = one.place.subscriber_id
-        if (
-            reader is not None
-            and one.judgement.verdict == "human"
-            and (reader not in latest or latest[reader] < one.at)
-        ):
-            latest[reader] = one.at
+        if reader is not None and one.judgement.verdict == "human":
+            before = latest.get(reader)
+            latest[reader] = one.at if before is None else max(before, one.at)
     return latest
+
+
+def _taken_back(folded: Iterable[_Stored]) -> set[int]:
+    return {old.place.subscriber_id for old in folded if old.place.subscriber_id and old.verdict == "human"}
 
 
 def _added(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[tuple[int, int], Seen]:
@@ -292,10 +295,6 @@ def _added(new: Iterable[_New], folded: Iterable[_Stored]) -> dict[tuple[int, in
 
 REVISE = "UPDATE signals SET verdict = 'machine', reason = 'burst' WHERE id = ANY($1::bigint[])"
 
-HOLD = (
-    "SELECT subscriber_id FROM engaged WHERE subscriber_id = ANY($1::bigint[]) ORDER BY subscriber_id FOR NO KEY UPDATE"
-)
-
 # What a burst took back may have been the last sign of the person. Of somebody with more than a thousand signals only
 # the latest are looked at: a script that hammers one letter must not slow everybody's answers.
 UNENGAGED = """
@@ -311,8 +310,6 @@ WHERE subscriber_id = ANY($1::bigint[])
 async def _take_back(db: Connection, folded: Iterable[_Stored]) -> None:
     """Revise the verdicts of clicks that turned out to be a machine's, and what they said of their readers."""
     await db.execute(REVISE, [old.id for old in folded])
-    readers = {old.place.subscriber_id for old in folded if old.place.subscriber_id and old.verdict == "human"}
-    if readers:
-        # Held first: the update must see what whoever held them before has written.
-        await db.execute(HOLD, sorted(readers))
+    # They are held since the rows were stored: this sees what whoever held them before has written.
+    if readers := _taken_back(folded):
         await db.execute(UNENGAGED, sorted(readers))

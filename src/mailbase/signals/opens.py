@@ -30,8 +30,9 @@ class Stored(Struct):
     xid: str | None
 
 
-# JSON, because arrays are encoded element by element. People, letters and counters are sorted: the order of rows is the order of
-# locks. Of an erased person only the number is kept.
+# JSON, because arrays are encoded element by element. People, letters and counters are sorted, and go in this order as they do
+# for clicks (the count of the people makes PostgreSQL take them first): the order of rows is the order of locks. Of an erased
+# person only the number is kept.
 STORE = """
 WITH hit AS MATERIALIZED (
     SELECT new.n, new.delivery_id, delivery.campaign_id, delivery.subscriber_id, new.verdict, new.reason,
@@ -50,13 +51,14 @@ WITH hit AS MATERIALIZED (
     SELECT subscriber_id, max(at) FROM hit
     WHERE verdict = 'human' AND subscriber_id IS NOT NULL GROUP BY subscriber_id ORDER BY subscriber_id
     ON CONFLICT (subscriber_id) DO UPDATE SET at = excluded.at WHERE reader.at IS NULL OR reader.at < excluded.at
+    RETURNING 1
 ), gain AS MATERIALIZED (
     SELECT delivery_id, campaign_id, count(*)::integer AS total, (count(*) FILTER (WHERE verdict = 'human'))::integer AS human,
            (count(*) FILTER (WHERE verdict = 'machine'))::integer AS machine
     FROM hit GROUP BY delivery_id, campaign_id
 ), engagement AS (
     INSERT INTO engagements AS engagement (delivery_id, what, total, human, machine)
-    SELECT delivery_id, 0, total, human, machine FROM gain ORDER BY delivery_id
+    SELECT delivery_id, 0, total, human, machine FROM gain WHERE (SELECT count(*) FROM engaged) >= 0 ORDER BY delivery_id
     ON CONFLICT (delivery_id, what) DO UPDATE SET
         total = engagement.total + excluded.total,
         human = engagement.human + excluded.human,
