@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beside Python: Chromium, Postfix's smtp-sink, Mail::DKIM.
+# What the tests need beside Python: Chromium, Postfix's smtp-sink, Mail::DKIM, and curl for the commands of the documentation.
 # Root on Debian gets what is missing; anybody else is told what is left out.
 set -eu
 
@@ -7,6 +7,7 @@ missing=""
 command -v chromium >/dev/null || missing="$missing chromium"
 [ -x /usr/sbin/smtp-sink ] || missing="$missing postfix"
 perl -MMail::DKIM -e 1 2>/dev/null || missing="$missing libmail-dkim-perl"
+command -v curl >/dev/null || missing="$missing curl"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -59,6 +59,7 @@ def instance() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.commands
 @pytest.mark.parametrize(
     "page",
     [
