@@ -54,6 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, (tool, present) in TOOLS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not present():
+            # A newcomer without the tool still gets every other test; the reason is shown at the end of the run.
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=f"left out: {tool} not found"))
 
