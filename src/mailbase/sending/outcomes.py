@@ -34,6 +34,8 @@ class Envelope(msgspec.Struct):
     """True promises: ASCII only, CRLF line ends only and at the end, no line starts with a dot."""
     holds: Callable[[], bool] | None = None
     """Asked at the last moment before content goes out; False: the letter is no longer ours to send (``not_sent``)."""
+    provider: str = "other"
+    """Who stands behind the recipient's domain; a way out that goes there itself keeps each one's limits."""
 
     def ours(self) -> bool:
         """Whether it may still be sent."""
@@ -56,6 +58,8 @@ class Outcome(msgspec.Struct):
     """Set when ``kind`` is ``refused``."""
     retry_after: int | None = None
     """Seconds, when the other side said when to come back."""
+    reason: str | None = None
+    """Why, in one word, when ``kind`` is ``refused`` or ``deferred``."""
 
 
 OnOutcome = Callable[[Outcome], None]
