@@ -306,14 +306,19 @@ SELECT email_key FROM subscribers WHERE id = $1 FOR UPDATE
 
 
 async def mark_bounced(
-    db: Connection, subscriber_id: int, *, delivery_id: int | None = None, campaign_id: int | None = None
+    db: Connection,
+    subscriber_id: int,
+    *,
+    delivery_id: int | None = None,
+    campaign_id: int | None = None,
+    reason: Literal["hard_bounce", "soft_bounces"] = "hard_bounce",
 ) -> bool:
-    """Note that the address does not exist and suppress it; True if that was news. Who left or complained stays so."""
+    """Note that nothing reaches the address and suppress it; True if that was news. Who left or complained stays so."""
     key = await db.fetchval(KEY, subscriber_id)
     if key is None:
         return False
     changed = await db.fetchval(SET_STATUS, subscriber_id, "bounced", ["pending", "active", "archived"])
-    added = await suppressions.add(db, "email", key, reason="hard_bounce")
+    added = await suppressions.add(db, "email", key, reason=reason)
     if changed is None and added is None:
         return False
     await timeline.note(db, subscriber_id, "bounced", campaign_id=campaign_id, delivery_id=delivery_id)
