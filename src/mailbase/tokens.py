@@ -42,6 +42,13 @@ class Tokens:
 
     def sign(self, purpose: Purpose, *numbers: int) -> str:
         """Return the token of these numbers (each 0 … 2^63-1) for this purpose."""
+        return urlsafe_b64encode(self._signed(purpose, numbers)).rstrip(b"=").decode()
+
+    def sign_hex(self, purpose: Purpose, *numbers: int) -> str:
+        """Return the same token where upper and lower case may be lost on the way: in the local part of an address."""
+        return self._signed(purpose, numbers).hex()
+
+    def _signed(self, purpose: Purpose, numbers: Sequence[int]) -> bytearray:
         payload = bytearray(self._first)
         for number in numbers:
             rest = number
@@ -50,7 +57,7 @@ class Tokens:
                 rest >>= 7
             payload.append(rest)
         payload += self._mac(self._first, purpose, payload)
-        return urlsafe_b64encode(payload).rstrip(b"=").decode()
+        return payload
 
     def read(self, purpose: Purpose, token: str, count: int) -> tuple[int, ...] | None:
         """Return the ``count`` numbers that were signed for this purpose, or None for anything else."""
@@ -61,9 +68,22 @@ class Tokens:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except ValueError:
             return None
+        if urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
+            return None
+        return self._opened(purpose, raw, count)
+
+    def read_hex(self, purpose: Purpose, token: str, count: int) -> tuple[int, ...] | None:
+        """Return what ``sign_hex`` signed, in whatever case it comes back, or None for anything else."""
+        try:
+            raw = bytes.fromhex(token) if len(token) <= LONGEST and token.isalnum() else b""
+        except ValueError:
+            return None
+        return self._opened(purpose, raw, count)
+
+    def _opened(self, purpose: Purpose, raw: bytes, count: int) -> tuple[int, ...] | None:
         payload, mac = raw[:-MAC], raw[-MAC:]
         kid = payload[:1]
-        if len(payload) < 1 + count or kid not in self._roots or urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
+        if len(payload) < 1 + count or kid not in self._roots:
             return None
         if not hmac.compare_digest(self._mac(kid, purpose, payload), mac):
             return None

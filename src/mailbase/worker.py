@@ -93,11 +93,16 @@ class Worker:
         self._jobs_wake = asyncio.Event()
         self._campaigns_wake = asyncio.Event()
         signers = Signers(vault)
-        streams = Streams(public_url=settings.public_url, tokens=Tokens(settings.secret_keys))
+        tokens = Tokens(settings.secret_keys)
+        streams = Streams(public_url=settings.public_url, tokens=tokens)
         for_messages, for_campaigns = transports(settings)
         self._recorder = Recorder(pool, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
         self._messages = Dispatcher(
-            pool, MessageSource(signers, erasure_key, lease=lease), for_messages, self._recorder, lease=lease
+            pool,
+            MessageSource(signers, erasure_key, lease=lease, tokens=tokens),
+            for_messages,
+            self._recorder,
+            lease=lease,
         )
         campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=lease)
         self._campaigns = Dispatcher(pool, campaigns, for_campaigns, self._recorder, lease=lease)

@@ -5,6 +5,7 @@ filling, its own headers and one signature.
 """
 
 import hashlib
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -17,15 +18,18 @@ from mailbase.letters import mime, plaintext
 from mailbase.letters.compile import Compiled, Filler
 from mailbase.letters.content import Attachment, Person, Sender, Tokens
 from mailbase.letters.mime import HeaderPlan
+from mailbase.sending import verp
 from mailbase.sending.dkim import Signer
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.outcomes import Envelope
 from mailbase.tokens import Tokens as Signing
 
 KEPT: Final = 32
+FRESH: Final = 60.0
+"""Seconds for which a worker believes what it last read of a domain's bounce address."""
 
 STREAM = """
-SELECT campaign.from_name, campaign.from_email, campaign.reply_to, campaign.headers, campaign.compiled, domain.name AS domain
+SELECT campaign.from_name, campaign.from_email, campaign.reply_to, campaign.headers, campaign.compiled, domain.name AS domain, domain.verp
 FROM campaigns AS campaign JOIN domains AS domain ON domain.id = campaign.domain_id
 WHERE campaign.id = $1 AND campaign.compiled IS NOT NULL
 """
@@ -39,18 +43,26 @@ class Stream:
         sender = Sender(row["from_name"], row["from_email"])
         self._mail_from = sender.email
         self._domain = sender.email.rpartition("@")[2]
+        self._returns = domain
         self._tokens = tokens
         self._unsubscribe = f"{public_url}/u/"
         self._filler = Filler(msgspec.msgpack.decode(row["compiled"], type=Compiled))
-        self._plan = HeaderPlan(
-            sender,
-            reply_to=row["reply_to"],
-            list_id=(sender.name, f"newsletter.{domain}"),
-            feedback_id=f"c{campaign_id}:{domain}:newsletter:{sender_id(domain)}",
-            msgtype=f"campaign{campaign_id}",
-            bulk=True,
-            extra=row["headers"],
+        extra: dict[str, str] = row["headers"]
+        plain, with_returns = (
+            HeaderPlan(
+                sender,
+                reply_to=row["reply_to"],
+                list_id=(sender.name, f"newsletter.{domain}"),
+                feedback_id=f"c{campaign_id}:{domain}:newsletter:{sender_id(domain)}",
+                msgtype=f"campaign{campaign_id}",
+                bulk=True,
+                extra=headers,
+            )
+            for headers in (extra, {**extra, "CFBL-Address": f"{verp.complaints_address(domain)}; report=arf"})
         )
+        self._plans = {False: plain, True: with_returns}
+        self.verp: bool = row["verp"]
+        """Whether letters come back to an address of our own; may change while the campaign runs."""
         self._clean = sender.email.isascii() and (row["reply_to"] or "").isascii()
 
     def compose(
@@ -80,15 +92,22 @@ class Stream:
             timezone=letter.timezone,
         )
         filled = self._filler.fill(person, tokens)
-        headers = self._plan.fill(
+        mail_from, mailto, ref = self._mail_from, None, None
+        if self.verp:
+            ref = verp.ref(self._tokens, letter.id)
+            mail_from = verp.envelope_sender(ref, self._returns)
+            mailto = verp.unsubscribe_address(ref, self._returns)
+        headers = self._plans[self.verp].fill(
             email,
             mime.message_id(letter.id, letter.created_at, self._domain),
             now,
             unsubscribe_url=self._unsubscribe + tokens.unsubscribe,
+            unsubscribe_mailto=mailto,
+            ref=ref,
         )
         headers += filled.headers
         data = _join(headers, filled.body, signer, now, canonical=True)
-        return Envelope(letter.id, self._mail_from, email, data, clean=self._clean and email.isascii())
+        return Envelope(letter.id, mail_from, email, data, clean=self._clean and email.isascii())
 
 
 def sender_id(domain: str) -> str:
@@ -106,6 +125,11 @@ def _join(
     return b"\r\n".join(lines)
 
 
+VERP = """
+SELECT domain.verp FROM campaigns AS campaign JOIN domains AS domain ON domain.id = campaign.domain_id WHERE campaign.id = $1
+"""
+
+
 class Streams:
     """The campaigns this process is sending."""
 
@@ -113,6 +137,7 @@ class Streams:
         self._public_url = public_url
         self._tokens = tokens
         self._known: dict[int, Stream] = {}
+        self._read: dict[int, float] = {}
 
     async def get(self, db: Connection, campaign_id: int) -> Stream | None:
         """Return a campaign's stream; None when it has no frozen content."""
@@ -125,6 +150,10 @@ class Streams:
                 self._known.clear()
             stream = Stream(campaign_id, rows[0], public_url=self._public_url, tokens=self._tokens)
             self._known[campaign_id] = stream
+            self._read[campaign_id] = time.monotonic()
+        elif self._read[campaign_id] < time.monotonic() - FRESH:
+            stream.verp = await db.fetchval(VERP, campaign_id)
+            self._read[campaign_id] = time.monotonic()
         return stream
 
 
@@ -138,8 +167,17 @@ async def attachments(db: Connection, message_id: int) -> list[Attachment]:
     return [Attachment(**row) for row in await db.fetch(ATTACHMENTS, message_id)]
 
 
-def message(letter: MessageLetter, files: list[Attachment], signer: Signer | None, now: datetime) -> Envelope:
+def message(
+    letter: MessageLetter,
+    files: list[Attachment],
+    signer: Signer | None,
+    now: datetime,
+    *,
+    tokens: Signing | None = None,
+) -> Envelope:
     """Return a finished message. Confirmations say that no person wrote them (RFC 3834).
+
+    With ``tokens`` it carries its reference, and comes back to an address of our own where the domain has one.
 
     Raises:
         Invalid: something in it fits no header.
@@ -153,10 +191,12 @@ def message(letter: MessageLetter, files: list[Attachment], signer: Signer | Non
     plan = HeaderPlan(
         sender, reply_to=letter.reply_to, auto_submitted=letter.kind == "confirmation", extra=letter.headers
     )
+    ref = verp.ref(tokens, letter.id) if tokens else None
     headers = plan.fill(
-        letter.email, mime.message_id(letter.id, letter.created_at, letter.from_email.rpartition("@")[2]), now
+        letter.email, mime.message_id(letter.id, letter.created_at, letter.from_email.rpartition("@")[2]), now, ref=ref
     )
     headers += filled.headers
+    mail_from = verp.envelope_sender(ref, letter.returns) if ref and letter.returns else letter.from_email
     # A file's name may hold what relaxed canonicalisation would change.
     data = _join(headers, filled.body, signer, now, canonical=not files)
-    return Envelope(letter.id, letter.from_email, letter.email, data, clean=data.isascii())
+    return Envelope(letter.id, mail_from, letter.email, data, clean=data.isascii())

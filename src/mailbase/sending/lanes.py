@@ -24,6 +24,7 @@ from mailbase.sending.marks import Marked
 from mailbase.sending.outcomes import Envelope
 from mailbase.sending.records import Handed
 from mailbase.sending.signers import Signers
+from mailbase.tokens import Tokens
 
 MESSAGES: Final = 64
 """Messages leased together; they come with their bodies."""
@@ -180,11 +181,16 @@ class MessageBatch(Batch):
     """Messages."""
 
     def __init__(
-        self, holding: Holding, letters: list[tuple[MessageLetter, Signer | None]], erasure_key: bytes
+        self,
+        holding: Holding,
+        letters: list[tuple[MessageLetter, Signer | None]],
+        erasure_key: bytes,
+        tokens: Tokens | None,
     ) -> None:
         super().__init__(holding, [letter.id for letter, _ in letters])
         self._letters = deque(letters)
         self._erasure_key = erasure_key
+        self._tokens = tokens
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next message; its files are read only now."""
@@ -201,7 +207,7 @@ class MessageBatch(Batch):
                 files = await compose.attachments(db, letter.message_id)
         proof = erased_value(letter.email_key, self._erasure_key)
         try:
-            envelope = compose.message(letter, files, signer, now)
+            envelope = compose.message(letter, files, signer, now, tokens=self._tokens)
         except MailbaseError as error:
             return Ready(letter.id, proof, handed, None, failure=error.message)
         envelope.holds = self.holding.holds
@@ -217,10 +223,11 @@ class MessageSource:
 
     name = "messages"
 
-    def __init__(self, signers: Signers, erasure_key: bytes, *, lease: timedelta) -> None:
+    def __init__(self, signers: Signers, erasure_key: bytes, *, lease: timedelta, tokens: Tokens | None = None) -> None:
         self._signers = signers
         self._erasure_key = erasure_key
         self._lease = lease
+        self._tokens = tokens
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:
         """Lease the messages that have waited longest."""
@@ -230,4 +237,4 @@ class MessageSource:
             if not letters:
                 return None
             signed = [(letter, await self._signers.get(db, letter.key_id)) for letter in letters]
-        return MessageBatch(Holding(fence, until), signed, self._erasure_key)
+        return MessageBatch(Holding(fence, until), signed, self._erasure_key, self._tokens)

@@ -10,6 +10,7 @@ that lost its lease (frozen, cut off) writes nothing more. A lease that runs out
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -17,8 +18,10 @@ from msgspec import Struct
 from mailbase.db import Connection
 from mailbase.sending import counters
 from mailbase.sending.deliveries import moved
+from mailbase.sending.warmup_rules import TIER_BITS, Preset
 
 LEASE: Final = timedelta(seconds=15)
+TIERS_END: Final = 15
 
 
 class Due(Struct, kw_only=True):
@@ -28,6 +31,23 @@ class Due(Struct, kw_only=True):
     domain_id: int
     key_id: int | None
     """The active DKIM key; None: the domain leaves signing to the relay."""
+    preset: Preset | None
+    restricted: bool
+    version: int
+    """Rises whenever something about the domain's warm-up changes."""
+
+    def capped(self, *, to_outbox: bool) -> bool:
+        """Whether the warm-up may hold letters."""
+        return self.restricted or (self.preset or ("none" if to_outbox else "cautious")) != "none"
+
+
+class Lane(Struct, frozen=True):
+    """How many letters to lease for a provider, of tiers from ``low`` to below ``high``; what comes again counts as the lowest."""
+
+    provider: str
+    most: int
+    low: int = 0
+    high: int = TIERS_END
 
 
 class CampaignLetter(Struct, kw_only=True):
@@ -38,6 +58,7 @@ class CampaignLetter(Struct, kw_only=True):
     attempts: int
     provider: str
     created_at: datetime
+    tier: int
     email: str | None
     attributes: dict[str, Any] | None
     tags: list[str] | None
@@ -68,55 +89,117 @@ class MessageLetter(Struct, kw_only=True):
     text: str | None
     headers: dict[str, str]
     attachments: int
+    returns: str | None = None
+    """The sending domain, where letters come back to an address of our own under it."""
 
 
+# One ordered look into each of the queue's indexes a campaign: an EXISTS may become a join that walks through everybody's queue.
 DUE = """
-SELECT campaign.id AS campaign_id, campaign.domain_id, CASE WHEN domain.signing THEN key.id END AS key_id
+SELECT campaign.id AS campaign_id, campaign.domain_id, CASE WHEN domain.signing THEN key.id END AS key_id,
+    warmups.preset, COALESCE(warmups.restricted, false) AS restricted, COALESCE(warmups.version, 0) AS version
 FROM campaigns AS campaign
 JOIN domains AS domain ON domain.id = campaign.domain_id
 LEFT JOIN dkim_keys AS key ON key.domain_id = domain.id AND key.state = 'active'
-WHERE campaign.status = 'sending' AND campaign.finished_at IS NULL AND EXISTS (
-    SELECT FROM deliveries
-    WHERE deliveries.campaign_id = campaign.id AND deliveries.state IN ('queued', 'deferred') AND deliveries.due_at <= COALESCE($1, now())
+LEFT JOIN warmups ON warmups.domain_id = domain.id
+WHERE campaign.status = 'sending' AND campaign.finished_at IS NULL AND domain.stopped_at IS NULL AND (
+    (SELECT true FROM deliveries WHERE campaign_id = campaign.id AND state = 'queued' ORDER BY provider, rank LIMIT 1)
+    OR (SELECT true FROM deliveries WHERE campaign_id = campaign.id AND state = 'deferred' AND due_at <= COALESCE($1, now()) LIMIT 1)
 )
 ORDER BY campaign.id
 """
 
 
 async def due(db: Connection, *, now: datetime | None = None) -> list[Due]:
-    """Return the campaigns that have something to send now."""
+    """Return the campaigns that have something to send now, but for what the warm-up holds."""
     return [Due(**row) for row in await db.fetch(DUE, now)]
 
 
+LANES = """
+SELECT provider, letters FROM campaign_lanes WHERE campaign_id = $1 ORDER BY provider
+"""
+
+
+async def lanes(db: Connection, campaign_id: int) -> dict[str, int]:
+    """Return the providers of a campaign, each with how many letters were made for it so far."""
+    return {row["provider"]: row["letters"] for row in await db.fetch(LANES, campaign_id)}
+
+
+WARMEST = """
+SELECT lane.provider, min(first.rank) AS rank
+FROM unnest($1::bigint[]) AS campaign (id) CROSS JOIN unnest($2::text[]) AS lane (provider)
+CROSS JOIN LATERAL (
+    SELECT rank FROM deliveries
+    WHERE campaign_id = campaign.id AND provider = lane.provider AND state = 'queued' ORDER BY rank LIMIT 1
+) AS first
+GROUP BY lane.provider
+"""
+
+
+async def warmest(db: Connection, campaign_ids: Sequence[int], providers: Sequence[str]) -> dict[str, int]:
+    """Return the tier of the warmest fresh letter that waits in these campaigns, by provider."""
+    rows = await db.fetch(WARMEST, campaign_ids, providers)
+    return {row["provider"]: row["rank"] >> TIER_BITS for row in rows}
+
+
+# A lane's letters that come again first, then fresh ones, the most engaged people's first.
 LEASE_CAMPAIGN = """
 WITH lease AS MATERIALIZED (
-    SELECT nextval('fences') AS fence, COALESCE($4, now()) AS now
+    SELECT nextval('fences') AS fence, COALESCE($5, now()) AS now
 ), picked AS (
-    SELECT delivery.id, delivery.state
-    FROM deliveries AS delivery
-    WHERE delivery.campaign_id = $1 AND delivery.state IN ('queued', 'deferred') AND delivery.due_at <= COALESCE($4, now())
-      AND EXISTS (SELECT FROM campaigns WHERE campaigns.id = $1 AND campaigns.status = 'sending')
-    ORDER BY delivery.due_at, delivery.id
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
+    SELECT letter.id, letter.state
+    FROM unnest($2::text[], $3::int[], $6::int[], $7::int[]) AS lane (provider, most, low, high)
+    CROSS JOIN LATERAL (
+        SELECT again.id, again.state FROM (
+            SELECT id, state FROM deliveries
+            WHERE campaign_id = $1 AND provider = lane.provider AND state = 'deferred' AND due_at <= COALESCE($5, now()) AND lane.low = 0
+            ORDER BY due_at LIMIT lane.most FOR UPDATE SKIP LOCKED
+        ) AS again
+        UNION ALL
+        SELECT fresh.id, fresh.state FROM (
+            SELECT id, state FROM deliveries
+            WHERE campaign_id = $1 AND provider = lane.provider AND state = 'queued' AND rank >= lane.low AND rank < lane.high
+              AND due_at <= COALESCE($5, now())
+            ORDER BY rank LIMIT lane.most FOR UPDATE SKIP LOCKED
+        ) AS fresh
+        LIMIT lane.most
+    ) AS letter
+    WHERE EXISTS (SELECT FROM campaigns WHERE campaigns.id = $1 AND campaigns.status = 'sending')
 ), leased AS (
     UPDATE deliveries AS delivery
-    SET state = 'leased', fence = lease.fence, lease_until = lease.now + $3
+    SET state = 'leased', fence = lease.fence, lease_until = lease.now + $4
     FROM picked, lease WHERE delivery.id = picked.id
-    RETURNING delivery.id, delivery.subscriber_id, delivery.attempts, delivery.provider, delivery.created_at, delivery.fence, picked.state
+    RETURNING delivery.id, delivery.subscriber_id, delivery.attempts, delivery.provider, delivery.created_at, delivery.rank,
+        delivery.fence, picked.state
 )
-SELECT leased.id, leased.subscriber_id, leased.attempts, leased.provider, leased.created_at, leased.fence, leased.state::text,
+SELECT leased.id, leased.subscriber_id, leased.attempts, leased.provider, leased.created_at, leased.rank, leased.fence, leased.state::text,
     subscriber.email, subscriber.attributes, subscriber.tags, subscriber.interests, subscriber.locale, subscriber.timezone
 FROM leased LEFT JOIN subscribers AS subscriber ON subscriber.id = leased.subscriber_id
 """
 
 
 async def lease_campaign(
-    db: Connection, campaign_id: int, limit: int, *, slot: int, now: datetime | None = None, lease: timedelta = LEASE
+    db: Connection,
+    campaign_id: int,
+    limit: int,
+    *,
+    slot: int,
+    lanes: Sequence[Lane] | None = None,
+    now: datetime | None = None,
+    lease: timedelta = LEASE,
 ) -> tuple[int, list[CampaignLetter]]:
-    """Lease up to ``limit`` letters of a campaign; return (fence, letters)."""
+    """Lease letters of a campaign, as many from each lane as it says (None: up to ``limit`` of every lane in turn).
+
+    Return (fence, letters), the warmer ones first; ``limit`` bounds them all.
+    """
+    if lanes is None:
+        lanes = await _all_lanes(db, campaign_id, limit)
+    if not lanes:
+        return 0, []
     async with db.transaction():
-        rows = await db.fetch(LEASE_CAMPAIGN, campaign_id, limit, lease, now)
+        rows = await db.fetch(
+            LEASE_CAMPAIGN, campaign_id, [lane.provider for lane in lanes], [lane.most for lane in lanes], lease, now,
+            [lane.low << TIER_BITS for lane in lanes], [lane.high << TIER_BITS for lane in lanes],
+        )  # fmt: skip
         again = [row for row in rows if row["state"] == "deferred"]
         await counters.add(
             db,
@@ -130,6 +213,7 @@ async def lease_campaign(
             attempts=attempts,
             provider=provider,
             created_at=created_at,
+            tier=rank >> TIER_BITS,
             email=email,
             attributes=attributes,
             tags=tags,
@@ -137,9 +221,26 @@ async def lease_campaign(
             locale=locale,
             timezone=timezone,
         )
-        for id, subscriber_id, attempts, provider, created_at, _, _, email, attributes, tags, interests, locale, timezone in rows
+        for id, subscriber_id, attempts, provider, created_at, rank, _, _, email, attributes, tags, interests, locale, timezone in rows
     ]
+    letters.sort(key=_tier)
     return (rows[0]["fence"] if rows else 0), letters
+
+
+_tier = attrgetter("tier")
+
+
+async def _all_lanes(db: Connection, campaign_id: int, limit: int) -> list[Lane]:
+    """Return a share of ``limit`` for each lane, at least one letter, so many lanes as that makes."""
+    found = await lanes(db, campaign_id)
+    whole = sum(found.values())
+    chosen: list[Lane] = []
+    for provider, letters in sorted(found.items(), key=lambda lane: -lane[1]):
+        most = min(max(limit * letters // max(whole, 1), 1), limit)
+        limit, whole = limit - most, whole - letters
+        if most:
+            chosen.append(Lane(provider, most))
+    return chosen
 
 
 LEASE_MESSAGES = """
@@ -161,7 +262,8 @@ SELECT leased.id, leased.subscriber_id, leased.attempts, leased.provider, leased
     message.domain_id, CASE WHEN domain.signing THEN key.id END AS key_id,
     message.kind, message.from_name, message.from_email, message.reply_to, message.email, message.email_key, message.subject,
     message.html, message.text, message.headers,
-    (SELECT count(*) FROM message_attachments WHERE message_attachments.message_id = message.id) AS attachments
+    (SELECT count(*) FROM message_attachments WHERE message_attachments.message_id = message.id) AS attachments,
+    CASE WHEN domain.verp THEN domain.name END AS returns
 FROM leased
 JOIN messages AS message ON message.id = leased.message_id
 LEFT JOIN domains AS domain ON domain.id = message.domain_id
