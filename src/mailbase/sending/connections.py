@@ -1,7 +1,8 @@
 """The relay: a bounded pool of SMTP connections that serve themselves from one queue of letters.
 
-Connections are opened when letters wait and closed when they have been idle. Each takes the next letter when it has room for
-it, so a slow one holds nothing up. A session that cannot be opened, while no other works, answers for all waiting letters:
+Connections are opened when letters wait and closed when they have been idle; how many, up to the relay's ``connections``, is
+found out by trying (:mod:`~mailbase.sending.concurrency`). Each takes the next letter when it has room for it, so a slow one
+holds nothing up. A session that cannot be opened, while no other works, answers for all waiting letters:
 they come back as ``relay`` and the caller decides when to try again; nothing here retries by itself, except one letter whose
 connection went before its content began.
 """
@@ -10,9 +11,9 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal
 
 from mailbase.config import Relay
+from mailbase.sending.concurrency import Concurrency
 from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
 from mailbase.sending.smtp import Connection, Job
 from mailbase.sending.smtp_session import SessionError, Timeouts, open_session
@@ -21,16 +22,19 @@ LETTERS_PER_CONNECTION = 500
 REOPEN_AFTER = 2.0  # seconds to leave a server alone that refuses one more connection while others work
 
 
-class _Batch:
+class Told:
     """One call of ``hand_over``: done when each of its letters has been reported."""
 
-    def __init__(self, size: int, on_outcome: OnOutcome) -> None:
+    def __init__(self, size: int, on_outcome: OnOutcome, note: OnOutcome) -> None:
+        """``note`` hears each outcome before the caller does."""
         self._left = size
         self._on_outcome = on_outcome
+        self._note = note
         self._error: Exception | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def report(self, outcome: Outcome) -> None:
+        self._note(outcome)
         try:
             self._on_outcome(outcome)
         except Exception as error:  # noqa: BLE001  (the caller's mistake must not end the connection; it is raised to the caller)
@@ -46,23 +50,24 @@ class _Batch:
 class SmtpTransport:
     """A :class:`~mailbase.sending.transport.Transport` to one relay."""
 
-    name: Literal["relay"] = "relay"
-
     def __init__(
         self,
         relay: Relay,
         *,
         hostname: str,
+        name: str = "relay",
         context: ssl.SSLContext | None = None,
         timeouts: Timeouts | None = None,
         letters_per_connection: int = LETTERS_PER_CONNECTION,
     ) -> None:
         """``hostname`` is our EHLO name; ``context`` verifies the server (default: the system's authorities)."""
+        self.name = name
         self._relay = relay
         self._hostname = hostname
         self._context = context or ssl.create_default_context()
         self._timeouts = timeouts or Timeouts()
         self._letters_per_connection = letters_per_connection
+        self._concurrency = Concurrency(relay.connections)
         self._waiting: deque[Job] = deque()
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -83,7 +88,7 @@ class SmtpTransport:
         """
         if not batch:
             return
-        told = _Batch(len(batch), on_outcome)
+        told = Told(len(batch), on_outcome, self._note)
         self._waiting.extend(Job(envelope, told) for envelope in batch)
         if self._closed:
             self._fail_waiting(SessionError("connect", "the connections are being closed"))
@@ -117,6 +122,12 @@ class SmtpTransport:
             for connection in list(self._connections):
                 connection.abort()
             await asyncio.sleep(0)
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.code == 421 or outcome.kind in {"relay", "not_sent", "unknown"}:
+            self._concurrency.setback(asyncio.get_running_loop().time())
+        elif self._concurrency.success() and self._waiting:
+            self._serve()
 
     # What a connection asks of its pool.
 
@@ -166,7 +177,7 @@ class SmtpTransport:
         live = sum(not connection.leaving for connection in self._connections) + len(self._opening)
         if live and asyncio.get_running_loop().time() < self._not_before:
             return
-        for _ in range(min(self._relay.connections - live, len(self._waiting) - len(self._opening))):
+        for _ in range(min(self._concurrency.allowed - live, len(self._waiting) - len(self._opening))):
             task = asyncio.create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
@@ -218,7 +229,9 @@ class SmtpTransport:
         task = asyncio.current_task()
         if task is not None:
             self._opening.discard(task)
-        self._not_before = asyncio.get_running_loop().time() + REOPEN_AFTER
+        now = asyncio.get_running_loop().time()
+        self._not_before = now + REOPEN_AFTER
+        self._concurrency.setback(now)
         others = any(not other.leaving for other in self._connections) or self._opening
         if not others:
             self._fail_waiting(trouble)

@@ -60,6 +60,9 @@ class Outcome(msgspec.Struct):
     """Seconds, when the other side said when to come back."""
     reason: str | None = None
     """Why, in one word, when ``kind`` is ``refused`` or ``deferred``."""
+    free: bool = False
+    """True with ``deferred``: nothing was asked about this letter (its provider turned us away, or has no room), so the
+    attempt does not count; ``retry_after`` says when to come back."""
 
 
 OnOutcome = Callable[[Outcome], None]

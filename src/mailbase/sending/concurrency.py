@@ -1,0 +1,83 @@
+"""How many connections a server is given, and how fast: found out by trying, within limits.
+
+Additive increase, multiplicative decrease (RFC 5681's idea): one more connection for every few letters each of the present ones
+got rid of, half of them when the server refuses us or drops connections. A slow server is kept full, a troubled one left alone.
+"""
+
+from typing import Final
+
+START: Final = 2
+LETTERS: Final = 5
+"""Letters that each allowed connection must have got rid of before there is one more."""
+ONE_SETBACK: Final = 1.0
+"""Seconds in which several refusals are one: connections that fail together had one cause."""
+
+
+class Concurrency:
+    """``allowed`` connections, between 1 and ``limit``."""
+
+    def __init__(self, limit: int, *, start: int = START) -> None:
+        self._limit = max(limit, 1)
+        self._allowed = min(max(start, 1), self._limit)
+        self._good = 0
+        self._last_setback = float("-inf")
+
+    @property
+    def allowed(self) -> int:
+        """How many connections may be open now."""
+        return self._allowed
+
+    @property
+    def limit(self) -> int:
+        """The most there may ever be; lowering it takes connections away at once."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = max(limit, 1)
+        self._allowed = min(self._allowed, self._limit)
+
+    def success(self) -> bool:
+        """Note a letter the server decided about. Return whether there may be one connection more."""
+        if self._allowed >= self._limit:
+            return False
+        self._good += 1
+        if self._good < self._allowed * LETTERS:
+            return False
+        self._good = 0
+        self._allowed += 1
+        return True
+
+    def setback(self, now: float) -> None:
+        """Note that the server refused us or dropped a connection."""
+        self._good = 0
+        if now - self._last_setback >= ONE_SETBACK:
+            self._last_setback = now
+            self._allowed = max(self._allowed // 2, 1)
+
+
+class Bucket:
+    """A token bucket: ``per_minute`` tokens, at most ``burst`` at once; None: as many as you like. Times are a loop's."""
+
+    def __init__(self, per_minute: float | None, *, burst: int = 1) -> None:
+        self.per_minute = per_minute
+        self.burst = max(burst, 1)
+        self._full_at = float("-inf")
+        """When it will be full again, if nobody takes any more."""
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a token."""
+        if self.per_minute is None:
+            return 0.0
+        every = 60 / max(self.per_minute, 1e-6)
+        return max(self._full_at - now - every * (self.burst - 1), 0.0)
+
+    def take(self, now: float) -> None:
+        """Take a token; call it only when ``wait`` said 0."""
+        if self.per_minute is not None:
+            self._full_at = max(self._full_at, now) + 60 / max(self.per_minute, 1e-6)
+
+    def put_back(self) -> None:
+        """Give a token back that was not used."""
+        if self.per_minute is not None:
+            self._full_at -= 60 / max(self.per_minute, 1e-6)
