@@ -7,7 +7,7 @@ A value that cannot be used raises :class:`~mailbase.errors.ConfigError` with on
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -35,6 +35,15 @@ class Relay(msgspec.Struct, frozen=True):
     connections: int
 
 
+class Mx(msgspec.Struct, frozen=True):
+    """Straight to the recipients' servers, read from ``mx:?source=192.0.2.1&source=…``."""
+
+    sources: tuple[str, ...] = ()
+    """Our addresses to send from, each a way out of its own; empty: whichever the system takes."""
+    port: int = 25
+    """Where mail servers listen. Another one is for tests, and lets letters go to private addresses too."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; each field is one environment variable (``MAILBASE_`` + the name in capitals)."""
 
@@ -55,7 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     """None: the embedded Redis."""
     smtp: Relay | None = None
-    """None: letters go to the outbox."""
+    """The relay letters go to; None, and ``mx`` too: they go to the outbox."""
+    mx: Mx | None = None
+    """Letters go straight to the recipients' servers."""
     sending_checks: Checks = "warn"
     """``strict``: a campaign from a domain whose DNS is not verified is refused."""
     dns_servers: tuple[tuple[str, int], ...] = ()
@@ -74,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whose ``X-Forwarded-For`` counts."""
     form_limits: bool = True
     """False lifts the rate limits on public forms, for load tests."""
+    outgoing_private: bool = False
+    """True lets mailbase fetch from private addresses, for peers on the operator's own network."""
 
     @property
     def outbox_dir(self) -> Path:
@@ -83,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def to_outbox(self) -> bool:
         """Whether letters are written to files instead of handed to a server."""
-        return self.smtp is None
+        return self.smtp is None and self.mx is None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
@@ -98,7 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         port = read.integer("PORT", 8000, 1, 65535)
         shown = f"[{host}]" if ":" in host else host
         public_url = read.origin("PUBLIC_URL", f"http://{shown}:{port}")
-        smtp = read.smtp("SMTP_URL")
+        mx = read.mx("SMTP_URL")
+        smtp = read.smtp("SMTP_URL") if mx is None else None
         return cls(
             data_dir=Path(read.text("DATA_DIR", "./data")).expanduser().absolute(),
             host=host,
@@ -109,7 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             database_url=read.url("DATABASE_URL", ("postgresql", "postgres")),
             redis_url=read.url("REDIS_URL", ("redis", "rediss", "unix")),
             smtp=smtp,
-            sending_checks=read.choice("SENDING_CHECKS", "warn" if smtp is None else "strict"),
+            mx=mx,
+            sending_checks=read.choice("SENDING_CHECKS", "warn" if smtp is None and mx is None else "strict"),
             dns_servers=read.servers("DNS_SERVERS"),
             inbound_host=read.text("INBOUND_HOST", "127.0.0.1"),
             inbound_port=read.integer("INBOUND_PORT", 0, 0, 65535),
@@ -118,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             api_workers=read.integer("API_WORKERS", 1, 1, 256),
             trusted_proxies=read.networks("TRUSTED_PROXIES"),
             form_limits=read.switch("FORM_LIMITS", default=True),
+            outgoing_private=read.switch("OUTGOING_PRIVATE", default=False),
         )
 
 
@@ -202,15 +218,29 @@ class _Reader:
             raise self._refuse(name, "each key needs at least 16 characters")
         return keys
 
+    def mx(self, name: str) -> Mx | None:
+        value = self._get(name)
+        if value is None or not value.startswith("mx:"):
+            return None
+        parts = self._split(name, value)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        options = dict(query)
+        unknown = options.keys() - {"source", "port"}
+        if parts.netloc or parts.path or parts.fragment or unknown:
+            raise self._refuse(name, "mx:, or mx:?source=192.0.2.1&source=2001:db8::1; source and port are known")
+        port = options.get("port", "25")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+            raise self._refuse(name, f"port is a number from 1 to 65535, not {port!r}")
+        try:
+            sources = [str(ip_address(text)) for key, text in query if key == "source"]
+        except ValueError:
+            raise self._refuse(name, "source is one of this machine's own addresses, such as 192.0.2.1") from None
+        return Mx(tuple(dict.fromkeys(sources)), int(port))
+
     def smtp(self, name: str) -> Relay | None:
         value = self._get(name)
         if value is None:
             return None
-        if value.startswith("mx:"):
-            raise self._refuse(
-                name,
-                "mx: (straight to the recipients' servers) is not available in this version; name a relay: smtp://…",
-            )
         parts = self._split(name, value)
         query = dict(parse_qsl(parts.query))
         tls = query.pop("tls", "implicit" if parts.port == 465 else "starttls")

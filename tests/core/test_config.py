@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbase.config import Relay, Settings
+from mailbase.config import Mx, Relay, Settings
 from mailbase.errors import ConfigError
 
 
@@ -26,6 +26,14 @@ def test_a_relay_makes_the_checks_strict():
     assert Settings.from_env(relay).smtp == Relay(
         host="relay.example.com", port=465, user="me@x.org", password="p/w", tls="implicit", connections=3
     )
+
+
+def test_mx_sends_to_the_recipients_servers():
+    """`mx:` is neither the outbox nor a relay; its addresses and its port are options, and the checks are strict."""
+    settings = Settings.from_env({"MAILBASE_SMTP_URL": "mx:"})
+    assert (settings.mx, settings.smtp, settings.to_outbox, settings.sending_checks) == (Mx(), None, False, "strict")
+    own = Settings.from_env({"MAILBASE_SMTP_URL": "mx:?source=192.0.2.1&source=2001:db8::1&port=2525"}).mx
+    assert own == Mx(sources=("192.0.2.1", "2001:db8::1"), port=2525)
 
 
 def test_lists_are_read():
@@ -60,7 +68,10 @@ def test_lists_are_read():
         ("SMTP_URL", "smtp://relay.example.com?connections=0"),
         ("SMTP_URL", "smtp://relay.example.com:port"),
         ("SMTP_URL", "smtp://relay.example.com?speed=high"),
-        ("SMTP_URL", "mx:"),
+        ("SMTP_URL", "mx:?source=here"),
+        ("SMTP_URL", "mx:?port=0"),
+        ("SMTP_URL", "mx:?speed=high"),
+        ("SMTP_URL", "mx://relay.example.com"),
         ("SENDING_CHECKS", "lax"),
         ("DNS_SERVERS", "resolver.example.com"),
         ("HOSTNAME", "two words"),
