@@ -35,6 +35,7 @@ from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
 from mailbase.api import messages as api_messages
 from mailbase.api import settings as api_settings
+from mailbase.api import signal_sources as api_signal_sources
 from mailbase.api import subscribers as api_subscribers
 from mailbase.api import suppressions as api_suppressions
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
@@ -72,11 +73,12 @@ from mailbase.http import (
     request_id,
     work_of,
 )
+from mailbase.outgoing import Outgoing
 from mailbase.queue import Wake
-from mailbase.signals.record import recorder
+from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
-from mailbase.web import confirm, embed, outbox, preferences, subscribe, track, unsubscribe, view
+from mailbase.web import confirm, embed, incoming, outbox, preferences, subscribe, track, unsubscribe, view
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_forms,
     api_campaigns,
     api_messages,
+    api_signal_sources,
     bounces,
     stats,
 )
@@ -109,6 +112,7 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     unsubscribe,
     embed,
     view,
+    incoming,
     outbox,
 )
 """The doors anybody may knock at."""
@@ -346,6 +350,7 @@ def create_app(settings: Settings) -> Mailbase:
         state.tokens = Tokens(settings.secret_keys)
         state.vault = Vault(settings.secret_keys)
         state.wake = Wake(settings.redis_url)
+        state.outgoing = Outgoing(allow_private=settings.outgoing_private)
         state.redis = Redis.from_url(
             settings.redis_url or "redis://127.0.0.1:1", socket_connect_timeout=0.5, socket_timeout=0.5
         )
@@ -356,7 +361,7 @@ def create_app(settings: Settings) -> Mailbase:
             async with open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool:
                 state.pool = pool
                 await _prepare(pool, settings, state)
-                async with recorder(pool) as state.recorder:
+                async with recorder(pool, early=early(settings)) as state.recorder:
                     yield
         finally:
             await state.wake.close()

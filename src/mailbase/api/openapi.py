@@ -103,7 +103,7 @@ class JsonPlugin(OpenAPIRenderPlugin):
 
 def config() -> OpenAPIConfig:
     """Return what Litestar needs to know."""
-    tags = "Subscribers Interests Imports Suppressions Forms Campaigns Messages Domains Statistics Jobs Settings Keys Public Outbox Health"
+    tags = "Subscribers Interests Imports Suppressions Forms Campaigns Messages Domains Statistics Signals Jobs Settings Keys Public Outbox Health"
     return OpenAPIConfig(
         title="mailbase",
         version=__version__,

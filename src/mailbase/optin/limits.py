@@ -39,13 +39,33 @@ def whose(ip: IPv4Address | IPv6Address | None) -> str:
     return str(ip)
 
 
+async def spent(redis: Redis, limits: tuple[Limit, ...], key: str, *, now: float | None = None) -> int:
+    """Count nothing; return 0, or after how many seconds the next is welcome, where a window is used up already."""
+    at = int(time.time() if now is None else now)
+    try:
+        counts = await redis.mget([_window(limit, key, at) for limit in limits])
+    except (RedisError, OSError) as error:
+        logger.debug("limits are not looked at: %s", error)
+        return 0
+    waits = [
+        limit.seconds - at % limit.seconds
+        for limit, count in zip(limits, counts, strict=True)
+        if int(count or 0) >= limit.most
+    ]
+    return max(waits, default=0)
+
+
+def _window(limit: Limit, key: str, at: int) -> str:
+    return f"mailbase:limit:{limit.name}:{key}:{limit.seconds}:{at // limit.seconds}"
+
+
 async def wait(redis: Redis, limits: tuple[Limit, ...], key: str, *, now: float | None = None) -> int:
     """Count one use; return 0, or after how many seconds the next is welcome."""
     at = int(time.time() if now is None else now)
     try:
         async with redis.pipeline(transaction=False) as pipe:
             for limit in limits:
-                window = f"mailbase:limit:{limit.name}:{key}:{limit.seconds}:{at // limit.seconds}"
+                window = _window(limit, key, at)
                 pipe.incr(window)
                 pipe.expire(window, limit.seconds)
             counts = (await pipe.execute())[::2]
