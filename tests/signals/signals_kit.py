@@ -48,9 +48,9 @@ async def make_campaign(db, *, letters=3, links=LINKS, opens=True, state="sent")
     return campaign_id, [row["id"] for row in rows]
 
 
-def hit(delivery_id, link=0, *, at=0.0, judgement=HUMAN):
+def hit(delivery_id, link=0, *, at=0.0, judgement=HUMAN, address="192.0.2.7", user_agent=BROWSER):
     """Return a hit that arrived when the caller's clock showed ``at``."""
-    return Hit(delivery_id, link, judgement, ip_address("192.0.2.7"), BROWSER, at)
+    return Hit(delivery_id, link, judgement, ip_address(address), user_agent, at)
 
 
 async def counted(db, campaign_id):

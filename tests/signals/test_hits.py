@@ -8,20 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.signals import age, hits, tally
+from mailbase.signals import age, batches, clicks, tally, verdicts
 from mailbase.signals.tally import Seen
-from mailbase.signals.verdicts import FLOOD, HUMAN, Click, Judgement, burst
+from mailbase.signals.verdicts import CLICKED, FLOOD, HUMAN, PROXIED, Click, Visit
 from signals.signals_kit import MACHINE, NOON, counted, hit, make_campaign, recounted
 
 
-async def write(db, batch, *, now=NOON, clock=0.0, slot=0):
+async def write(db, batch, *, now=NOON, clock=0.0, slot=0, early=verdicts.EARLY):
     """Record a batch as the recorder would: its opens in a transaction of their own, and its clicks."""
     places = [None] * len(batch)
     for sort in (False, True):
         numbers = [n for n, one in enumerate(batch) if bool(one.link) is sort]
         if numbers:
             async with db.transaction():
-                written = await hits.write(db, [batch[n] for n in numbers], now=now, clock=lambda: clock, slot=slot)
+                written = await batches.write(
+                    db, [batch[n] for n in numbers], now=now, clock=lambda: clock, slot=slot, early=early
+                )
             for n, place in zip(numbers, written.places, strict=True):
                 places[n] = place
     return places
@@ -91,10 +93,12 @@ async def test_fold_back(db):
 
 
 async def test_person_after_machine(db):
-    """After a scanner has been there, a later click is a person's, and the letter counts as both."""
+    """After a scanner has been there, a later click from elsewhere is a person's, and the letter counts as both."""
     campaign_id, (letter, *_) = await make_campaign(db)
     await write(db, [hit(letter, n, at=-30.0) for n in (1, 2, 3)])
     await write(db, [hit(letter, 2)])
+    assert (await counted(db, campaign_id)).get("click.human") is None
+    await write(db, [hit(letter, 2, address="192.0.2.8")])
     numbers = await counted(db, campaign_id)
     assert (numbers["click.unique"], numbers["click.human"], numbers["click.machine"], numbers["link.2.human"]) == (
         1,
@@ -121,46 +125,152 @@ async def test_erased(db):
     assert (await counted(db, campaign_id))["open.total"] == 1
 
 
+async def test_crowd(db):
+    """Five readers' letters clicked from one address within a minute are one machine's, in any campaign, the earlier too."""
+    first, letters = await make_campaign(db, letters=4)
+    second, others = await make_campaign(db, letters=4)
+    for n, letter in enumerate([*letters[:2], *others[:2]]):
+        await write(db, [hit(letter, 1, at=-50.0 + n)])
+    assert (await counted(db, first))["click.human"] == (await counted(db, second))["click.human"] == 2
+    await write(db, [hit(letters[2], 1), hit(letters[3], 1, address="192.0.2.8")])
+    rows = await db.fetch("SELECT verdict, reason, host(ip) AS ip FROM signals ORDER BY id")
+    assert [tuple(row) for row in rows] == [("machine", "crowd", "192.0.2.7")] * 5 + [("human", None, "192.0.2.8")]
+    for campaign_id in (first, second):
+        assert await counted(db, campaign_id) == await recounted(db, campaign_id)
+    assert await db.fetchval("SELECT count(*) FROM engaged WHERE at IS NOT NULL OR clicked_at IS NOT NULL") == 1
+
+
+async def test_crowd_behind_a_proxy(db):
+    """Clicks that all seem to come from a private address tell nothing of each other: a proxy stands before us."""
+    campaign_id, letters = await make_campaign(db, letters=6)
+    await write(db, [hit(letter, 1, address="127.0.0.1") for letter in letters])
+    assert (await counted(db, campaign_id))["click.human"] == 6
+
+
+async def test_sweep(db):
+    """Four links of five within ten seconds are a machine's, across batches."""
+    links = [f"https://shop.example/{n}" for n in range(5)]
+    campaign_id, (letter, *_) = await make_campaign(db, links=links)
+    for n in range(4):
+        await write(db, [hit(letter, n + 1, at=-9.0 + 3 * n)])
+    assert [row[1] for row in await verdicts_of(db, letter)] == ["machine"] * 4
+    assert await counted(db, campaign_id) == await recounted(db, campaign_id)
+
+
+async def test_early(db):
+    """Within five seconds of its delivery nobody has read a letter: a proxy's open is a machine's, a click is anybody's."""
+    campaign_id, (fresh, read, leaving) = await make_campaign(db)
+    await db.execute("UPDATE deliveries SET sent_at = $2 WHERE id = $1", fresh, NOON - timedelta(seconds=4.9))
+    await db.execute("UPDATE deliveries SET sent_at = $2 WHERE id = $1", read, NOON - timedelta(seconds=5))
+    await db.execute("UPDATE deliveries SET state = 'handing_over' WHERE id = $1", leaving)
+    batch = [hit(letter, judgement=PROXIED) for letter in (fresh, read, leaving)]
+    batch += [
+        hit(letter, 1, judgement=CLICKED, address=f"192.0.2.{n}") for n, letter in enumerate((fresh, read, leaving))
+    ]
+    await write(db, batch)
+    rows = await db.fetch("SELECT kind, delivery_id, verdict, reason FROM signals ORDER BY kind DESC, delivery_id")
+    assert [tuple(row) for row in rows] == [
+        ("open", fresh, "machine", "early"),
+        ("open", read, "human", None),
+        ("open", leaving, "machine", "early"),
+        ("click", fresh, "unknown", "early"),
+        ("click", read, "human", None),
+        ("click", leaving, "unknown", "early"),
+    ]
+    numbers = await counted(db, campaign_id)
+    assert (numbers["click.unique"], numbers["click.human"], numbers.get("click.machine")) == (3, 1, None)
+    await write(db, [hit(fresh, 2, judgement=CLICKED, address="192.0.2.99")], now=NOON + timedelta(minutes=1))
+    numbers = await counted(db, campaign_id)
+    assert (numbers["click.unique"], numbers["click.human"]) == (3, 2)
+    assert numbers == await recounted(db, campaign_id)
+
+
+async def test_early_where_letters_do_not_travel(db):
+    """With the outbox a letter may be read the moment it is written."""
+    campaign_id, (letter, *_) = await make_campaign(db)
+    await db.execute("UPDATE deliveries SET sent_at = $2 WHERE id = $1", letter, NOON)
+    await write(db, [hit(letter, judgement=PROXIED), hit(letter, 1, judgement=CLICKED)], early=timedelta(0))
+    numbers = await counted(db, campaign_id)
+    assert (numbers["open.human"], numbers["click.human"]) == (1, 1)
+
+
+async def test_engaged_by_clicks(db):
+    """When a person last clicked is kept apart from when the person last did anything; a machine's clicks are neither."""
+    _, (letter, *_) = await make_campaign(db)
+    await write(db, [hit(letter, 1, at=-30.0), hit(letter)])
+    await write(db, [hit(letter, 2, at=60.0, judgement=MACHINE)], clock=60.0, now=NOON + timedelta(minutes=1))
+    row = await db.fetchrow("SELECT at, clicked_at FROM engaged")
+    assert tuple(row) == (NOON, NOON - timedelta(seconds=30))
+
+
+ADDRESSES = ["192.0.2.1", "192.0.2.2", "198.51.100.3", "127.0.0.1"]
+PROGRAMS = ["Firefox", "Chrome"]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_day(pool, seed):
     """After a day of hits from several processes at once, every counter and verdict is what the rows say."""
     chance = Random(seed)
+    links = [f"https://shop.example/{n}" for n in range(6)]
     async with pool.acquire() as db:
-        campaigns = [await make_campaign(db, letters=12) for _ in range(2)]
+        campaigns = [await make_campaign(db, letters=12, links=links[: 4 + 2 * n]) for n in range(2)]
+        await db.execute("UPDATE deliveries SET sent_at = $1", NOON + timedelta(seconds=600))
     letters = [letter for _, found in campaigns for letter in found]
 
     async def process(slot):
         for _ in range(40):
-            now = NOON + timedelta(seconds=chance.choice([chance.random() * 86_400, 600 + chance.random() * 6]))
+            now = NOON + timedelta(seconds=chance.choice([chance.random() * 86_400, 600 + chance.random() * 15]))
             batch = []
-            for _ in range(chance.randint(1, 12)):
+            for _ in range(chance.randint(1, 6)):
+                letter = chance.choice(letters[:6] if chance.random() < 0.5 else letters)
+                kind = chance.choice([CLICKED, CLICKED, CLICKED, MACHINE])
                 batch += [
                     hit(
-                        chance.choice(letters[:6] if chance.random() < 0.8 else letters),
-                        chance.randint(0, 4),
+                        letter,
+                        link,
                         at=-3 * chance.random(),
-                        judgement=chance.choice([HUMAN, HUMAN, MACHINE, Judgement("unknown", None)]),
+                        judgement=kind if link else chance.choice([HUMAN, PROXIED, MACHINE]),
+                        address=chance.choice(ADDRESSES),
+                        user_agent=chance.choice(PROGRAMS),
                     )
-                    for _ in range(chance.choice([1, 1, 4]))
+                    for link in (chance.randint(0, 6) for _ in range(chance.choice([1, 1, 1, 4])))
                 ]
             async with pool.acquire() as db:
                 await write(db, batch, now=now, slot=slot)
 
     await asyncio.gather(*(process(slot) for slot in range(4)))
     async with pool.acquire() as db:
-        for campaign_id, found in campaigns:
+        machines = {"burst": set(), "crowd": set()}
+        for number, (campaign_id, found) in enumerate(campaigns):
             numbers = await counted(db, campaign_id)
             assert numbers == await recounted(db, campaign_id)
             for letter in found:
                 rows = await db.fetch(
-                    "SELECT at, link, verdict, reason FROM signals WHERE delivery_id = $1 AND kind = 'click'", letter
+                    "SELECT id, at, link, host(ip) AS ip, user_agent FROM signals WHERE delivery_id = $1 AND kind = 'click'",
+                    letter,
                 )
-                flagged = burst([Click(row["at"], row["link"]) for row in rows])
-                for row, in_burst in zip(rows, flagged, strict=True):
-                    assert (row["reason"] == "burst") == (in_burst and row["reason"] != "scanner")
-        assert await db.fetchval("SELECT count(*) FROM signals WHERE reason = 'burst'") > 10
+                around = [
+                    Click(row["at"], row["link"], None if row["ip"] == "127.0.0.1" else (row["ip"], row["user_agent"]))
+                    for row in rows
+                ]
+                flagged = verdicts.letter(around, 4 + 2 * number)
+                machines["burst"] |= {row["id"] for row, one in zip(rows, flagged, strict=True) if one}
+        for address in ADDRESSES[:3]:
+            rows = await db.fetch(
+                "SELECT id, at, subscriber_id FROM signals WHERE host(ip) = $1 AND kind = 'click'", address
+            )
+            flagged = verdicts.crowd([Visit(row["at"], row["subscriber_id"]) for row in rows])
+            machines["crowd"] |= {row["id"] for row, one in zip(rows, flagged, strict=True) if one}
+        both = machines["burst"] | machines["crowd"]
+        rows = await db.fetch("SELECT id, verdict, reason FROM signals WHERE kind = 'click'")
+        for row in rows:
+            assert (row["verdict"] == "machine") == (row["id"] in both or row["reason"] == "scanner")
+            assert row["reason"] not in machines or row["id"] in machines[row["reason"]]
+        assert {"burst", "crowd", "early", None} <= {row["reason"] for row in rows}
         wrong = await db.fetch(
-            "SELECT id FROM subscribers LEFT JOIN engaged ON subscriber_id = id WHERE engaged.at IS DISTINCT FROM (SELECT max(at) FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human')"
+            "SELECT id FROM subscribers LEFT JOIN engaged ON subscriber_id = id"
+            " WHERE engaged.at IS DISTINCT FROM (SELECT max(at) FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human')"
+            " OR clicked_at IS DISTINCT FROM (SELECT max(at) FROM signals WHERE subscriber_id = subscribers.id AND verdict = 'human' AND kind = 'click')"
         )
         assert len(wrong) == 0
 
@@ -173,9 +283,10 @@ async def test_many_clicks_stay_cheap_and_right(db):
     assert await db.fetchval("SELECT count(*) FROM signals WHERE verdict <> 'machine'") == 0
     await write(db, [hit(letter, 1, at=0.5)])
     await write(db, [hit(letter, 1, at=5.0)])
-    assert [row[1] for row in (await verdicts_of(db, letter))[-2:]] == ["machine", "human"]
-    around = await db.fetch(hits.AROUND, [letter], [NOON], timedelta(seconds=1), FLOOD)
-    assert len(around) <= 2 * FLOOD
+    await write(db, [hit(letter, 1, at=12.0, address="192.0.2.8")])
+    assert [row[1] for row in (await verdicts_of(db, letter))[-3:]] == ["machine", "machine", "human"]
+    around = await db.fetch(clicks.AROUND_LETTERS, [letter], [NOON], [NOON], clicks.REACH, clicks.MOST)
+    assert FLOOD < len(around) <= 2 * clicks.MOST
     numbers = await counted(db, campaign_id)
     assert numbers == await recounted(db, campaign_id)
 

@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from mailbase import db as database
+from mailbase.config import Settings
 from mailbase.errors import Unavailable
-from mailbase.signals.record import recorder
+from mailbase.signals.record import early, recorder
 from signals.signals_kit import counted, hit, make_campaign, recounted
 
 
@@ -157,3 +158,19 @@ async def test_close_drains(pool, db):
     with pytest.raises(Unavailable):
         await made.record(now_hit(letters[0]))
     assert (await counted(db, campaign_id))["open.total"] == 10
+
+
+@pytest.mark.parametrize(
+    ("smtp", "seconds"),
+    [
+        ("", 0),
+        ("smtp://127.0.0.1:2525?tls=none", 0),
+        ("smtp://localhost?tls=none", 0),
+        ("smtp://u:p@relay.example.com", 5),
+        ("smtp://u:p@203.0.113.7", 5),
+    ],
+)
+def test_early(tmp_path, smtp, seconds):
+    """A letter that left counts as delivered only where it left this machine."""
+    settings = Settings.from_env({"MAILBASE_DATA_DIR": str(tmp_path), "MAILBASE_SMTP_URL": smtp})
+    assert early(settings).total_seconds() == seconds

@@ -3,7 +3,7 @@
 import pytest
 
 from mailbase.campaigns.statistics import assemble
-from mailbase.signals import hits
+from mailbase.signals import batches
 from signals.signals_kit import LINKS, NOON, hit, make_campaign
 
 EXAMPLE = {
@@ -63,7 +63,7 @@ async def test_from_hits(client, db):
     campaign_id, letters = await make_campaign(db)
     for batch in ([hit(letters[0]), hit(letters[1])], [hit(letters[0], 2)]):
         async with db.transaction():
-            await hits.write(db, batch, now=NOON, clock=lambda: 0.0, slot=3)
+            await batches.write(db, batch, now=NOON, clock=lambda: 0.0, slot=3)
     found = (await client.get(f"/v1/campaigns/{campaign_id}/stats")).json()
     assert found["opens"] == {"total": 2, "unique": 2, "unique_human": 2, "unique_machine": 0}
     assert [link["url"] for link in found["links"]] == LINKS

@@ -50,6 +50,20 @@ async def test_head(anonymous, db, sent):
     assert "open.human" not in numbers
 
 
+@pytest.mark.parametrize("wish", ["DNT", "Sec-GPC"])
+async def test_not_tracked(anonymous, db, sent, wish):
+    """Whoever asks not to be tracked is counted like anybody, and neither address nor program is kept."""
+    campaign_id, _, token = sent
+    for path in ("o", "l/1"):
+        await anonymous.get(f"/{path}/{token}", headers={**PERSON, wish: "1"})
+    numbers = await counted(db, campaign_id)
+    assert (numbers["open.human"], numbers["click.human"]) == (1, 1)
+    rows = await db.fetch("SELECT ip, user_agent FROM signals")
+    assert [tuple(row) for row in rows] == [(None, ""), (None, "")]
+    await anonymous.get(f"/o/{token}", headers={**PERSON, wish: "0"})
+    assert await db.fetchval("SELECT user_agent FROM signals ORDER BY id DESC LIMIT 1") == BROWSER
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 async def test_link(anonymous, sent, n):
     """A click leads to the stored URL, byte for byte, and tells it nothing about where it comes from."""

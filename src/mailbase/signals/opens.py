@@ -4,7 +4,7 @@ Most signals are opens, and an open is what it is: no other one can revise its v
 :mod:`tally` says of clicks included: a letter's first open of a sort makes it unique in that sort.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -12,7 +12,10 @@ from mailbase.db import Connection
 
 
 class Open(Struct):
-    """One request for a pixel: the ``n``-th of its batch, ``age`` seconds ago."""
+    """One request for a pixel: the ``n``-th of its batch, ``age`` seconds ago.
+
+    The verdict ``proxied`` is a person's, unless the letter had only just left: then it is a machine's, ``early``.
+    """
 
     n: int
     delivery_id: int
@@ -35,7 +38,9 @@ class Stored(Struct):
 # person only the number is kept.
 STORE = """
 WITH hit AS MATERIALIZED (
-    SELECT new.n, new.delivery_id, delivery.campaign_id, delivery.subscriber_id, new.verdict, new.reason,
+    SELECT new.n, new.delivery_id, delivery.campaign_id, delivery.subscriber_id,
+           CASE WHEN new.verdict <> 'proxied' THEN new.verdict WHEN soon.machine THEN 'machine' ELSE 'human' END AS verdict,
+           CASE WHEN new.verdict = 'proxied' AND soon.machine THEN 'early' ELSE new.reason END AS reason,
            CASE WHEN delivery.subscriber_id IS NOT NULL THEN new.ip END AS ip,
            CASE WHEN delivery.subscriber_id IS NOT NULL THEN new.user_agent END AS user_agent,
            asked.now - new.age * interval '1 second' AS at
@@ -43,6 +48,10 @@ WITH hit AS MATERIALIZED (
     CROSS JOIN (SELECT coalesce($2, clock_timestamp()) AS now) AS asked
     JOIN deliveries AS delivery ON delivery.id = new.delivery_id
     JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id AND campaign.track_opens
+    CROSS JOIN LATERAL (
+        SELECT $4::interval > '0' AND (delivery.state = 'handing_over'
+               OR asked.now - new.age * interval '1 second' < delivery.sent_at + $4) AS machine
+    ) AS soon
 ), signal AS (
     INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, verdict, reason, ip, user_agent, at)
     SELECT delivery_id, campaign_id, subscriber_id, 'open', verdict, reason, ip, user_agent, at FROM hit
@@ -89,9 +98,9 @@ FROM hit
 """
 
 
-async def store(db: Connection, opens: list[Open], *, slot: int, now: datetime | None) -> Stored:
+async def store(db: Connection, opens: list[Open], *, slot: int, early: timedelta, now: datetime | None) -> Stored:
     """Record a batch inside the caller's transaction; ages count from ``now``, which is PostgreSQL's time unless given."""
-    row = await db.fetchrow(STORE, opens, now, slot)
+    row = await db.fetchrow(STORE, opens, now, slot, early)
     if row is None or row["xid"] is None:
         return Stored([], None)
     numbers, campaigns, subscribers, xid = row

@@ -14,16 +14,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from ipaddress import ip_address
 from typing import Final
 
 import asyncpg
 from msgspec import Struct
 
+from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.errors import Unavailable
 from mailbase.sending import counters
-from mailbase.signals import hits
-from mailbase.signals.hits import Hit, Place
+from mailbase.signals import batches, verdicts
+from mailbase.signals.hits import Hit, Place, Written
+from mailbase.signals.verdicts import EARLY
 
 BATCH: Final = 500
 WAITING: Final = 10_000
@@ -43,13 +47,20 @@ class _Waiting(Struct):
 class Recorder:
     """Gathers hits and commits them in batches. Made by :func:`recorder`."""
 
-    def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
+        early: timedelta = EARLY,
+    ) -> None:
         self.clock = clock
         self._patience = patience
         slot = counters.own_slot()
         # Opens and clicks are stored by different statements, and each sort keeps its locks to itself.
-        self._opens = _Lane(pool, slot)
-        self._clicks = _Lane(pool, (slot + counters.SLOTS // 2) % counters.SLOTS)
+        self._opens = _Lane(pool, slot, early)
+        self._clicks = _Lane(pool, (slot + counters.SLOTS // 2) % counters.SLOTS, early)
         self._closing = False
 
     async def record(self, hit: Hit) -> Place | None:
@@ -135,22 +146,23 @@ class Recorder:
 class _Lane:
     """One connection that commits one batch at a time (the pool would reset it after each), and those that wait for it."""
 
-    def __init__(self, pool: Pool, slot: int) -> None:
+    def __init__(self, pool: Pool, slot: int, early: timedelta) -> None:
         self.waiting: deque[_Waiting] = deque()
         self.wake = asyncio.Event()
         self.batch: list[_Waiting] = []
         self._pool = pool
         self._slot = slot
+        self._early = early
         self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
 
     async def commit(self, batch: list[Hit], clock: Callable[[], float]) -> list[Place | None]:
         """Write a batch; when the answer to the commit is lost, find out what became of it."""
-        written: hits.Written | None = None
+        written: Written | None = None
         try:
             if self._db is None:
                 self._db = await self._pool.acquire()
             async with self._db.transaction():
-                written = await hits.write(self._db, batch, clock=clock, slot=self._slot)
+                written = await batches.write(self._db, batch, clock=clock, slot=self._slot, early=self._early)
         except _AGAIN:
             await self.release()
             if written is None or (written.xid and not await self._committed(written.xid)):
@@ -180,10 +192,30 @@ class _Lane:
 STATUS = "SELECT pg_xact_status($1::text::xid8)"
 
 
+def early(settings: Settings) -> timedelta:
+    """Return how soon after it left nobody can have read a letter.
+
+    Zero with the outbox or a relay on this machine: leaving says nothing of when such a letter is delivered.
+    """
+    if settings.to_outbox or (settings.smtp is not None and not _elsewhere(settings.smtp.host)):
+        return timedelta(0)
+    return EARLY
+
+
+def _elsewhere(host: str) -> bool:
+    try:
+        return verdicts.telling(ip_address(host))
+    except ValueError:
+        return host != "localhost" and not host.endswith(".localhost")
+
+
 @contextlib.asynccontextmanager
-async def recorder(pool: Pool, *, patience: float = PATIENCE) -> AsyncGenerator[Recorder]:
-    """Run a recorder for as long as the block; on the way out what waits is committed, for up to ten seconds."""
-    made = Recorder(pool, patience=patience)
+async def recorder(pool: Pool, *, patience: float = PATIENCE, early: timedelta = EARLY) -> AsyncGenerator[Recorder]:
+    """Run a recorder for as long as the block; on the way out what waits is committed, for up to ten seconds.
+
+    ``early`` is how soon after it left nobody can have read a letter; see :func:`early`.
+    """
+    made = Recorder(pool, patience=patience, early=early)
     task = asyncio.create_task(made.run(), name="signals")
     try:
         yield made

@@ -1,69 +1,96 @@
-"""Human or machine: what a single request tells, and what only a burst of clicks tells.
+"""Human or machine: what a single request tells, and what only other requests around it tell.
 
-request ──judge──▶ human | machine(reason) ──burst──▶ machine('burst'), earlier clicks of the burst too
+    request ──judge──▶ machine(reason)                                                  stays one
+                  └──▶ human ── within 5 s of delivery ──▶ machine('early') an open through a proxy, unknown a click
+                         │
+                         └─ letter() or crowd() ──▶ machine('burst' | 'crowd'), the earlier clicks of it too
 
-Pure. Raw signals are always kept; a verdict may later be revised, and only ever from human to machine. The rules are the
-first form of deliverability § 6: what is certain by itself, and the burst over distinct links, the strong sign of a scanner.
+Pure. Raw signals are always kept. A verdict is only ever revised towards machine, and all signs only grow with more clicks: the
+same clicks come to the same verdicts in whatever order and batches they are stored. Nothing is revised towards human: a later
+click that is a person's makes the letter clicked by a person, beside what machines did to it. The rules are those of
+deliverability § 6.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from math import ceil
 from typing import Final, Literal, NamedTuple
 
+from mailbase.signals import machines
+from mailbase.signals.machines import Kind
+
 Verdict = Literal["human", "machine", "unknown"]
-Kind = Literal["open", "click"]
+
+EARLY: Final = timedelta(seconds=5)
+"""Sooner after its delivery nobody has read a letter."""
 
 BURST_WINDOW: Final = timedelta(seconds=1)
 BURST_LINKS: Final = 3
 """Distinct links of one letter within the window: a scanner follows them all."""
-FLOOD: Final = 20
-"""Clicks on one letter within the window, whatever the links: nobody's finger. It also bounds what a burst must look at."""
 
-_SCANNERS: Final = (
-    "barracuda",
-    "proofpoint",
-    "mimecast",
-    "safelinks",
-    "forcepoint",
-    "fortinet",
-    "trendmicro",
-    "symantec",
-    "headlesschrome",
-    "phantomjs",
-    "crawler",
-    "spider",
-    "scanner",
-    "urlscan",
-    "preview",
-    "bot/",
-    "bot;",
-    "bot)",
-    "-bot",
-)
-# Proxies that fetch when the letter is looked at: the person is behind them.
-_READERS_PROXIES: Final = ("googleimageproxy", "yahoomailproxy")
+SWEEP_WINDOW: Final = timedelta(seconds=10)
+SWEEP_SHARE: Final = 0.6
+SWEEP_LINKS: Final = 4
+"""Distinct links within the longer window: this share of the letter's, and at least so many."""
+FLOOD: Final = 20
+"""Clicks on one letter within the longer window, whatever the links: nobody's finger. It also bounds what must be looked at."""
+
+RETURN_WINDOW: Final = timedelta(minutes=10)
+"""As long before and after a burst, a click of the same address and program on the same letter belongs to it."""
+
+CROWD_WINDOW: Final = timedelta(seconds=60)
+CROWD: Final = 5
+"""Different recipients whose letters one address clicks within the window."""
+CROWD_FLOOD: Final = 100
+"""Clicks of one address within the window, whatever the letters; it bounds what must be looked at."""
+
 _PREFETCH: Final = ("prefetch", "prerender", "preview")
-_APPLE: Final = IPv4Network("17.0.0.0/8")
+# Behind these stands a proxy of our own or the reader's network, not a reader: they tell nobody apart.
+_SHARED: Final = tuple(
+    ip_network(cidr)
+    for cidr in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
 
 
 class Judgement(NamedTuple):
-    """A verdict and, for a machine, the sign that gave it away."""
+    """A verdict, for a machine the sign that gave it away, and what it is instead within five seconds of the delivery."""
 
     verdict: Verdict
     reason: str | None
+    early: Verdict | None = None
 
 
 class Click(NamedTuple):
-    """A click as a burst sees it."""
+    """A click as the letter's other clicks see it; ``source`` is the address and program, None: not known, or no sign."""
 
     at: datetime
     link: int
+    source: Hashable = None
+
+
+class Visit(NamedTuple):
+    """A click as the address's other clicks see it."""
+
+    at: datetime
+    recipient: int
 
 
 HUMAN: Final = Judgement("human", None)
+CLICKED: Final = Judgement("human", None, "unknown")
+PROXIED: Final = Judgement("human", None, "machine")
 
 
 def judge(
@@ -88,8 +115,10 @@ def judge(
     if purpose and any(word in purpose.lower() for word in _PREFETCH):
         return Judgement("machine", "prefetch")
     by_agent = _by_agent(kind, user_agent.strip())
-    if by_agent is HUMAN and kind == "open" and isinstance(address, IPv4Address) and address in _APPLE:
-        return Judgement("machine", "apple")
+    if by_agent.verdict == "human" and address is not None:
+        reason = machines.by_network(kind, address)
+        if reason is not None:
+            return Judgement("machine", reason)
     return by_agent
 
 
@@ -103,33 +132,70 @@ def _by_agent(kind: Kind, user_agent: str) -> Judgement:
     if kind == "open" and user_agent.endswith("(KHTML, like Gecko)"):
         return Judgement("machine", "apple")
     lower = user_agent.lower()
-    if any(name in lower for name in _READERS_PROXIES):
-        return HUMAN
-    # A plain HTTP library's name is no sign: small mail programs fetch images under theirs.
-    if any(name in lower for name in _SCANNERS):
-        return Judgement("machine", "scanner")
-    return HUMAN
+    if any(name in lower for name in machines.PROXIES):
+        return PROXIED if kind == "open" else CLICKED
+    reason = machines.by_agent(user_agent)
+    if reason is not None:
+        return Judgement("machine", reason)
+    return HUMAN if kind == "open" else CLICKED
 
 
-def burst(clicks: Sequence[Click]) -> list[bool]:
-    """Say of each click of one letter, in any order, whether it lies in a burst.
+def telling(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether an address says anything about who is behind it: a proxy of our own on a private network does not."""
+    return not any(address in network for network in _SHARED if network.version == address.version)
 
-    A burst is any span of one second, both ends included, with three distinct links or twenty clicks in it.
-    More clicks can only add to it.
+
+def sweep_links(links: int) -> int:
+    """Return how many distinct links within ten seconds make a sweep of a letter with this many."""
+    return max(SWEEP_LINKS, ceil(SWEEP_SHARE * links))
+
+
+def letter(clicks: Sequence[Click], links: int) -> list[bool]:
+    """Say of each click of one letter, in any order, whether it is part of a burst; ``links``: how many the letter has.
+
+    A burst is any span of one second, both ends included, with three distinct links, or of ten seconds with most of the
+    letter's links or twenty clicks; and whatever its source clicks ten minutes around it. More clicks can only add to it.
     """
-    order = sorted(range(len(clicks)), key=lambda n: clicks[n].at)
-    found = [False] * len(clicks)
-    links: Counter[int] = Counter()
+    items = [(click.at, click.link) for click in clicks]
+    in_second = _spans(items, BURST_WINDOW, BURST_LINKS, FLOOD)
+    in_ten = _spans(items, SWEEP_WINDOW, sweep_links(links), FLOOD)
+    found = [one or other for one, other in zip(in_second, in_ten, strict=True)]
+    sources: dict[Hashable, list[datetime]] = {}
+    for click, burst in zip(clicks, found, strict=True):
+        if burst and click.source is not None:
+            sources.setdefault(click.source, []).append(click.at)
+    if not sources:
+        return found
+    return [
+        burst or any(abs(click.at - at) <= RETURN_WINDOW for at in sources.get(click.source, ()))
+        for click, burst in zip(clicks, found, strict=True)
+    ]
+
+
+def crowd(visits: Sequence[Visit]) -> list[bool]:
+    """Say of each click of one address, in any order, whether it is one of a crowd.
+
+    A crowd is any minute, both ends included, with five different recipients or a hundred clicks.
+    """
+    return _spans([(visit.at, visit.recipient) for visit in visits], CROWD_WINDOW, CROWD, CROWD_FLOOD)
+
+
+def _spans(items: Sequence[tuple[datetime, int]], window: timedelta, distinct: int, most: int) -> list[bool]:
+    """Say of each item (moment, key) whether it lies in a window with so many distinct keys, or so many items."""
+    order = sorted(range(len(items)), key=lambda n: items[n][0])
+    found = [False] * len(items)
+    keys: Counter[int] = Counter()
     end = marked = 0
     for start, first in enumerate(order):
-        while end < len(order) and clicks[order[end]].at - clicks[first].at <= BURST_WINDOW:
-            links[clicks[order[end]].link] += 1
+        moment, key = items[first]
+        while end < len(order) and items[order[end]][0] - moment <= window:
+            keys[items[order[end]][1]] += 1
             end += 1
-        if len(links) >= BURST_LINKS or end - start >= FLOOD:
+        if len(keys) >= distinct or end - start >= most:
             for position in range(max(start, marked), end):
                 found[order[position]] = True
             marked = end
-        links[clicks[first].link] -= 1
-        if not links[clicks[first].link]:
-            del links[clicks[first].link]
+        keys[key] -= 1
+        if not keys[key]:
+            del keys[key]
     return found

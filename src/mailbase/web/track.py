@@ -40,6 +40,7 @@ GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEA
 USER_AGENT: Final = 512
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _PURPOSES: Final = frozenset({b"purpose", b"sec-purpose", b"x-purpose", b"x-moz"})
+_UNTRACKED: Final = frozenset({b"sec-gpc", b"dnt"})
 _COMMON: Final = [
     (b"cache-control", b"no-store, private"),
     (b"x-content-type-options", b"nosniff"),
@@ -81,11 +82,14 @@ async def _record(state: State, scope: Scope, n: int, token: str) -> Place | Non
         raise NotFound
     agent = b""
     purposes: list[bytes] = []
+    untracked = False
     for name, value in scope["headers"]:
         if name == b"user-agent":
             agent = value
         elif name in _PURPOSES:
             purposes.append(value)
+        elif name in _UNTRACKED and value == b"1":
+            untracked = True
     user_agent = agent[:USER_AGENT].decode("latin-1").replace("\0", "")
     address = client_ip(scope, state.settings.trusted_proxies)
     judgement = verdicts.judge(
@@ -95,6 +99,8 @@ async def _record(state: State, scope: Scope, n: int, token: str) -> Place | Non
         user_agent=user_agent,
         address=address,
     )
+    if untracked:  # judged like anybody's, and counted; where it came from is not kept
+        address, user_agent = None, ""
     recorder: Recorder = state.recorder
     return await recorder.record(Hit(numbers[0], n, judgement, address, user_agent, recorder.clock()))
 
