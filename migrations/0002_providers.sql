@@ -102,10 +102,10 @@ CREATE TABLE reply_rules (
 CREATE TABLE reply_counts (                       -- replies that matched a rule, by minute; gone once the rule acted
     rule_id bigint NOT NULL REFERENCES reply_rules ON DELETE CASCADE,
     provider text NOT NULL,
-    egress text NOT NULL,
+    scope text NOT NULL,                          -- the way out; 'domain:7' where the rule stops a domain
     minute timestamptz NOT NULL,
     n integer NOT NULL,
-    PRIMARY KEY (rule_id, provider, egress, minute)
+    PRIMARY KEY (rule_id, provider, scope, minute)
 );
 
 CREATE TABLE provider_overrides (                 -- what is in force instead of the table, until it ends by itself
@@ -173,7 +173,7 @@ INSERT INTO reply_rules (providers, pattern, threshold, window_seconds, suspend,
     ('{}', 'temporarily rate limited due to IP reputation', 1, 3600, false, 1, NULL, 1, NULL, false, 5400, 'The reputation of the sending address is low; sending goes on slowly.', '451 4.7.650 The mail server [192.0.2.25] has been temporarily rate limited due to IP reputation. (S775)'),
     ('{}', 'messages from \S+ weren.t sent', 1, 3600, false, 1, NULL, 1, NULL, false, 5400, 'The sending address is on their block list; ask them to remove it.', '550 5.7.1 Unfortunately, messages from [192.0.2.25] weren''t sent. Please contact your Internet service provider (S3140).'),
     ('{}', 'server busy\. please try again later from', 1, 3600, false, 1, NULL, 1, NULL, false, 5400, 'They are slowing this address down; sending goes on slowly.', '451 4.7.500 Server busy. Please try again later from [192.0.2.25]. (S77719)'),
-    ('{}', '^4\d\d (?!4\.2\.1)(.*\m)?(too many (messages|mails|emails|connections|sessions)|(rate|message|sending|delivery|hourly|connection) ?limit|throttl|sending (mail )?too (fast|quickly))', 5, 3600, false, 2, NULL, 30, NULL, false, 900, 'More at once than they take; sending goes on more slowly for a while.', '421 4.7.0 Too many messages from your address, slow down'),
+    ('{}', '^4\d\d (?!4\.2\.1).*\m(too many (messages|mails|emails|connections|sessions)|(rate|message|sending|delivery|hourly|connection) ?limit|throttl|sending (mail )?too (fast|quickly))', 5, 3600, false, 2, NULL, 30, NULL, false, 900, 'More at once than they take; sending goes on more slowly for a while.', '421 4.7.0 Too many messages from your address, slow down'),
     ('{}', '[45]\.7\.26\M', 3, 3600, false, NULL, NULL, NULL, NULL, true, 86400, 'SPF and DKIM both failed there (RFC 7372). Look at the domain''s DNS records, verify the domain, then resume it.', '550 5.7.26 Multiple authentication checks failed for this message'),
     -- Google
     ('{google}', 'our system has detected that this message', 5, 3600, true, NULL, NULL, NULL, NULL, false, 3600, 'Google takes the content or the links for unwanted mail.', '421 4.7.0 [192.0.2.25 15] Our system has detected that this message is suspicious due to the nature of the content and/or the links within.'),
