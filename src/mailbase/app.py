@@ -30,6 +30,7 @@ from mailbase.api import campaigns as api_campaigns
 from mailbase.api import domains as api_domains
 from mailbase.api import forms as api_forms
 from mailbase.api import imports as api_imports
+from mailbase.api import inbound_raw as api_inbound_raw
 from mailbase.api import interests as api_interests
 from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
@@ -99,6 +100,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_messages,
     api_signal_sources,
     bounces,
+    api_inbound_raw,
     stats,
 )
 """The doors under ``/v1``, behind a key."""

@@ -49,6 +49,23 @@ def _parser() -> argparse.ArgumentParser:
     ).set_defaults(run=_up)
     command("api", "Run the HTTP API and the public pages.").set_defaults(run=_api)
     command("worker", "Run one worker: sending, imports, timers.").set_defaults(run=_worker)
+    inbound = command("inbound", "Take in bounces, complaints and unsubscribing mails.")
+    inbound.set_defaults(run=_inbound)
+    pipe = inbound.add_subparsers(title="commands", metavar="COMMAND").add_parser(
+        "pipe",
+        help="store one mail from standard input; exits 75 when it should be tried again later",
+        description="Store one mail from standard input. Exits 0 stored, 65 not a mail that is taken, 75 try again later.",
+    )
+    pipe.add_argument("--from", dest="mail_from", metavar="ADDRESS", help="the envelope's sender; empty for bounces")
+    pipe.add_argument(
+        "--to",
+        dest="recipients",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="an envelope's recipient; may be repeated",
+    )
+    pipe.set_defaults(run=_inbound_pipe)
     migrate = command("migrate", "Bring the database to this version's schema.")
     migrate.add_argument("--quiet", action="store_true", help="say nothing when all is well")
     migrate.set_defaults(run=_migrate)
@@ -108,6 +125,20 @@ def _worker(_arguments: argparse.Namespace) -> None:
     from mailbase.worker import run
 
     uvloop.run(run(_settings()))
+
+
+def _inbound(_arguments: argparse.Namespace) -> None:
+    import uvloop
+
+    from mailbase.inbound.serve import run
+
+    uvloop.run(run(_settings()))
+
+
+def _inbound_pipe(arguments: argparse.Namespace) -> None:
+    from mailbase.inbound.pipe import pipe
+
+    sys.exit(pipe(_settings, sys.stdin.buffer, mail_from=arguments.mail_from, recipients=arguments.recipients))
 
 
 def _demo(_arguments: argparse.Namespace) -> None:

@@ -44,6 +44,24 @@ class Mx(msgspec.Struct, frozen=True):
     """Where mail servers listen. Another one is for tests, and lets letters go to private addresses too."""
 
 
+class Imap(msgspec.Struct, frozen=True):
+    """A mailbox, read from ``imaps://user:pass@host:port/FOLDER?done=…`` or ``imap://…?tls=starttls|none``."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    folder: str
+    tls: Tls
+    done: Literal["keep", "delete"]
+    """What becomes of a mail that is stored."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in logs and tables, without the password."""
+        return f"{self.user}@{self.host}/{self.folder}"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; each field is one environment variable (``MAILBASE_`` + the name in capitals)."""
 
@@ -75,6 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where SMTP comes in."""
     inbound_port: int = 0
     """Where SMTP comes in; 0: off."""
+    inbound_imap_url: Imap | None = None
+    """A mailbox whose mails are read as if they had come in."""
     hostname: str = "127.0.0.1"
     """The EHLO name and the target of the bounce MX."""
     workers: int = 1
@@ -128,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             dns_servers=read.servers("DNS_SERVERS"),
             inbound_host=read.text("INBOUND_HOST", "127.0.0.1"),
             inbound_port=read.integer("INBOUND_PORT", 0, 0, 65535),
+            inbound_imap_url=read.imap("INBOUND_IMAP_URL"),
             hostname=read.hostname("HOSTNAME", urlsplit(public_url).hostname or host),
             workers=read.integer("WORKERS", os.cpu_count() or 1, 1, 256),
             api_workers=read.integer("API_WORKERS", 1, 1, 256),
@@ -262,6 +283,32 @@ class _Reader:
             password=unquote(parts.password) if parts.password else None,
             tls=msgspec.convert(tls, Tls),
             connections=int(connections),
+        )
+
+    def imap(self, name: str) -> Imap | None:
+        value = self._get(name)
+        if value is None:
+            return None
+        parts = self._split(name, value)
+        query = dict(parse_qsl(parts.query))
+        tls = "implicit" if parts.scheme == "imaps" else query.pop("tls", "starttls")
+        done = query.pop("done", "keep")
+        if parts.scheme not in {"imap", "imaps"} or not parts.hostname or not parts.username or not parts.password:
+            raise self._refuse(name, "imaps://user:password@host:port/INBOX?done=keep|delete is needed")
+        if query:
+            raise self._refuse(name, f"unknown option {next(iter(query))!r}; done is known, and tls with imap://")
+        if tls not in {"implicit", "starttls", "none"}:
+            raise self._refuse(name, f"tls is starttls or none, not {tls!r}")
+        if done not in {"keep", "delete"}:
+            raise self._refuse(name, f"done is keep or delete, not {done!r}")
+        return Imap(
+            host=parts.hostname,
+            port=parts.port or (993 if tls == "implicit" else 143),
+            user=unquote(parts.username),
+            password=unquote(parts.password),
+            folder=unquote(parts.path.lstrip("/")) or "INBOX",
+            tls=msgspec.convert(tls, Tls),
+            done="delete" if done == "delete" else "keep",
         )
 
     def servers(self, name: str) -> tuple[tuple[str, int], ...]:

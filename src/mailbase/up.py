@@ -1,7 +1,7 @@
 """``mailbase up``: everything on one machine under one supervisor.
 
 The supervisor holds a lock on the data directory, starts the embedded servers it was not given an address for, migrates, starts
-one API and a worker a core, says where things are, and from then on restarts what dies (0.5 s, doubling to 30 s). A signal stops
+one API, a worker a core and the inbound server where it has a port, says where things are, and from then on restarts what dies (0.5 s, doubling to 30 s). A signal stops
 it all in order: API and workers drain, then Redis, then PostgreSQL. Killed outright it leaves nothing behind: the kernel passes
 the news on to every child, and the next start waits for those that still finish.
 """
@@ -95,14 +95,11 @@ def up(settings: Settings) -> None:
 
     """
     stop = _stop_event()
-    if settings.inbound_port:
-        print(
-            "MAILBASE_INBOUND_PORT: this version has no inbound server; nothing listens there",
-            file=sys.stderr,
-            flush=True,
-        )
     with _locked(settings) as crashed:
-        _port_free(settings, stop, patience=PORT_PATIENCE if crashed else 0.0)
+        patience = PORT_PATIENCE if crashed else 0.0
+        _port_free("MAILBASE_PORT", settings.host, settings.port, stop, patience=patience)
+        if settings.inbound_port:
+            _port_free("MAILBASE_INBOUND_PORT", settings.inbound_host, settings.inbound_port, stop, patience=patience)
         embedded: list[Child] = []
         parts: list[Child] = []
         try:
@@ -111,10 +108,14 @@ def up(settings: Settings) -> None:
             settings = complete(settings)
             _migrate()
             parts += [Child("api"), *(Child("worker") for _ in range(settings.workers))]
+            if settings.inbound_port or settings.inbound_imap_url is not None:
+                parts.append(Child("inbound"))
             for child in parts:
                 if not stop.is_set():
                     child.start()
             _wait_ready(settings, parts[0], stop)
+            if settings.inbound_port:
+                _wait_inbound(settings, parts[-1], stop)
             if not stop.is_set():
                 _announce(settings, show_key=first_key)
             while not stop.wait(0.2):
@@ -212,20 +213,19 @@ def _locked(settings: Settings) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _port_free(settings: Settings, stop: threading.Event, *, patience: float) -> None:
-    """Return once the port can be had; an API that outlived a killed supervisor gets its time to drain."""
+def _port_free(name: str, host: str, port: int, stop: threading.Event, *, patience: float) -> None:
+    """Return once the port can be had; a part that outlived a killed supervisor gets its time to drain."""
     deadline = time.monotonic() + patience
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.host, settings.port))
+                probe.bind((host, port))
             except OSError as error:
                 if time.monotonic() > deadline or stop.wait(0.2):
-                    raise ConfigError(
-                        f"MAILBASE_PORT: {settings.host}:{settings.port} cannot be had ({os.strerror(error.errno or 0)})"
-                    ) from None
+                    reason = os.strerror(error.errno) if error.errno else str(error)
+                    raise ConfigError(f"{name}: {host}:{port} cannot be had ({reason})") from None
             else:
                 return
 
@@ -248,6 +248,18 @@ def _wait_ready(settings: Settings, api: Child, stop: threading.Event) -> None:
             raise ConfigError("the API did not answer within 60 s")
 
 
+def _wait_inbound(settings: Settings, inbound: Child, stop: threading.Event) -> None:
+    deadline = time.monotonic() + 30
+    while not stop.wait(0.05):
+        if inbound.process is None or inbound.process.poll() is not None:
+            raise ConfigError("the inbound server ended at start; its last words are above")
+        with contextlib.suppress(OSError):
+            socket.create_connection((_dial(settings.inbound_host), settings.inbound_port), timeout=5).close()
+            return
+        if time.monotonic() > deadline:
+            raise ConfigError("the inbound server did not answer within 30 s")
+
+
 def _dial(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
@@ -262,6 +274,7 @@ def _announce(settings: Settings, *, show_key: bool) -> None:
         f"  relay      {settings.smtp.host}:{settings.smtp.port}"
         if settings.smtp
         else f"  outbox     {settings.outbox_dir}  ({settings.public_url}/outbox)",
+        *([f"  inbound    {settings.inbound_host}:{settings.inbound_port} (SMTP)"] if settings.inbound_port else []),
         f"  demo       `mailbase demo` (in a checkout: `make demo`), then {settings.public_url}/embed/demo",
         "ready",
         sep="\n",

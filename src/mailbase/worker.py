@@ -2,7 +2,7 @@
 
     LISTEN ─wakes─▶ messages lane ─┐
               └───▶ campaigns lane ─┴▶ recorder ─▶ PostgreSQL
-    beside them: campaigns' fan-out · sweep · jobs and timers · arq (a restartable side task)
+    beside them: campaigns' fan-out · sweep · mail that came in · jobs and timers · arq (a restartable side task)
 
 A signal stops the intake first, then lets what is on its way arrive (12 s at most), then writes the last outcomes down.
 Any number of workers may run; each is given its share of the relay's connections, a few of them for messages alone.
@@ -32,11 +32,13 @@ from mailbase.jobs import arq_worker, cron, runner
 from mailbase.sending import counters, messages, sweep
 from mailbase.sending.compose import Streams
 from mailbase.sending.dispatcher import Dispatcher
+from mailbase.sending.dns import DnsResolver
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.leases import LEASE
 from mailbase.sending.recorder import Recorder
 from mailbase.sending.signers import Signers
 from mailbase.sending.transport import Transport, from_settings
+from mailbase.signals import reading
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 
@@ -93,7 +95,8 @@ class Worker:
         self._jobs_wake = asyncio.Event()
         self._campaigns_wake = asyncio.Event()
         signers = Signers(vault)
-        tokens = Tokens(settings.secret_keys)
+        tokens = self._tokens = Tokens(settings.secret_keys)
+        self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
         for_messages, for_campaigns = transports(settings)
         self._recorder = Recorder(pool, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
@@ -119,6 +122,7 @@ class Worker:
             sweep.run(self._pool, slot=self._slot, to_outbox=self._settings.to_outbox, stop=stop),
             runner.run(self._pool, self._erasure_key, stop=stop, wake=self._jobs_wake),
             cron.run(self._pool, stop=stop),
+            reading.run(self._pool, self._tokens, self._resolver, slot=self._slot, stop=stop),
         ]
         if self._settings.redis_url:
             side.append(arq_worker.run(self._pool, self._erasure_key, self._settings.redis_url, stop=stop))

@@ -89,6 +89,9 @@ MULTIPART: Final[dict[str, dict[str, Any]]] = {
 }
 """Bodies that are streamed by hand, which Litestar does not see."""
 
+WHOLE: Final = {"create_inbound": "message/rfc822"}
+"""Bodies that are taken as they are, by their content type."""
+
 
 class JsonPlugin(OpenAPIRenderPlugin):
     """Serves the finished document."""
@@ -154,6 +157,9 @@ def _describe(path: str, method: str, operation: dict[str, Any], scope: str | No
     if parts := MULTIPART.get(operation.get("operationId", "")):
         schema = {"type": "object", "required": list(parts), "properties": parts}
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    if whole := WHOLE.get(operation.get("operationId", "")):
+        content = {whole: {"schema": {"type": "string", "contentMediaType": whole, "minLength": 1}}}
+        operation["requestBody"] = {"required": True, "content": content}
     responses = operation.setdefault("responses", {})
     if method == "put" and "200" in responses:  # an upsert that creates says so
         responses.setdefault("201", {**responses["200"], "description": "Created."})

@@ -39,6 +39,12 @@ ANSWERS = """
 DELETE FROM idempotency WHERE EXISTS (SELECT FROM unnest($1::text[]) AS address WHERE position(convert_to(address, 'UTF8') IN body) > 0)
 """
 
+# A mail that came in and could not be understood may name the person; of what was understood nothing is kept but the outcome.
+INCOMING = """
+UPDATE incoming SET raw = NULL, mail_from = NULL, recipients = '{}' WHERE raw IS NOT NULL AND state <> 'waiting'
+AND EXISTS (SELECT FROM unnest($1::text[]) AS address WHERE position(convert_to(address, 'UTF8') IN raw) > 0)
+"""
+
 REMEMBER = """
 INSERT INTO suppressions (kind, value, reason) SELECT 'erased', value, 'erased' FROM unnest($1::text[]) AS value ON CONFLICT (value) DO NOTHING
 """
@@ -68,4 +74,6 @@ async def erase_many(
         await db.execute(statement, list(subscriber_ids))
     for statement in BY_ADDRESS:
         await db.execute(statement, keys)
-    await db.execute(ANSWERS, sorted({spelling for pair in addresses for spelling in pair}))
+    spellings = sorted({spelling for pair in addresses for spelling in pair})
+    await db.execute(ANSWERS, spellings)
+    await db.execute(INCOMING, spellings)

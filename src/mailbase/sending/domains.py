@@ -241,6 +241,17 @@ async def count(db: Connection) -> int:
     return total
 
 
+INBOUND = """
+SELECT name FROM domains
+"""
+
+
+async def inbound_names(db: Connection) -> frozenset[str]:
+    """Return every name mail to us may be addressed to: the sending domains, and what is returned to under each."""
+    names = [row["name"] for row in await db.fetch(INBOUND)]
+    return frozenset(names) | {dns_records.bounce_name(name) for name in names}
+
+
 LOCK = """
 SELECT signing FROM domains WHERE id = $1 FOR UPDATE
 """
