@@ -35,6 +35,8 @@ from mailbase.api import interests as api_interests
 from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
 from mailbase.api import messages as api_messages
+from mailbase.api import providers as api_providers
+from mailbase.api import relays as api_relays
 from mailbase.api import settings as api_settings
 from mailbase.api import signal_sources as api_signal_sources
 from mailbase.api import subscribers as api_subscribers
@@ -88,6 +90,8 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_settings,
     api_jobs,
     api_domains,
+    api_providers,
+    api_relays,
     api_interests,
     api_subscribers,
     history,
