@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         run=_demo
     )
 
+    bounces = command("bounces", "Read mails that came back.").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    explain = bounces.add_parser("explain", help="print one JSON line for each recipient that files report on")
+    explain.add_argument("files", nargs="+", metavar="FILE", help="a mail as it came; - is standard input")
+    explain.set_defaults(run=_bounces_explain)
+
     keys = command("keys", "Create, list and revoke API keys.").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
@@ -167,6 +174,15 @@ def _migrate(arguments: argparse.Namespace) -> None:
     applied = asyncio.run(run())
     if not arguments.quiet:
         print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+def _bounces_explain(arguments: argparse.Namespace) -> None:
+    from mailbase.reports.explain import explain
+
+    failed = explain(arguments.files, sys.stdout.buffer)
+    if failed:
+        print("\n".join(f"mailbase: {reason}" for reason in failed), file=sys.stderr)
+        sys.exit(1)
 
 
 def _keys_create(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,35 @@
-"""One mail that came back, read: what it says of whom. ``examine`` never raises, whatever the bytes."""
+"""One mail that came back, read: what it says of whom. ``examine`` never raises, whatever the bytes.
+
+::
+
+    a complaint? ─▶ feedback
+    a delivery report (RFC 3464)? ─▶ each recipient: failed ─▶ judged · delayed ─▶ unknown · delivered, relayed ─▶ delivered
+    a receipt? ─▶ delivered
+    an automatic answer? ─▶ vacation
+    a notice in words? ─▶ each recipient it names, judged by the words beside it
+    anything else ─▶ unknown
+"""
+
+import re
 
 import msgspec
 
-from mailbase.reports.judge import code_of, status_of, weigh
-from mailbase.reports.verdicts import Class
+from mailbase.reports import automatic, complaints, delivery_status, notices, returned
+from mailbase.reports.addresses import addresses
+from mailbase.reports.judge import code_of, says, status_of, weigh
+from mailbase.reports.mime import Part, read
+from mailbase.reports.verdicts import Class, Verdict
+
+LONGEST_REPLY = 1000
+LONGEST_NOTICE = 64_000
+
+_FAILURE = re.compile(
+    r"undeliver|deliver(?:y|ing|ed)? .{0,20}(?:fail|report|status|problem|error|notification)|fail(?:ed|ure)?\b.{0,30}(?:deliver|notice|mail|message|transaction)|returned (?:mail|e-?mail|message|to sender)|mail (?:system|delivery|could not)|could(?:n.t| not) be (?:delivered|sent)|(?:non|not)[\s\-]?deliver|message (?:status|you sent|rejected|blocked|bounced|undelivered)|rejected|bounce|\bndr?\b|\bndn\b|nondeliverable|warning.{0,20}(?:not|mail)|unzustellbar|nicht zugestellt|zustell|rückläufer|échec|echec|non (?:remis|distribu|délivr|recapit|consegn)|retour de courrier|no (?:se (?:puede|pudo)|entreg)|devuelt|error de entrega|mancata (?:consegna|ricezione)|recapito|falha|não entregue|devolv|onbestelbaar|niet (?:bezorgd|afgeleverd)|недостав|не (?:может быть |удалось )?доставл|ошибка доставки|возврат|niedostarcz|zwrot|nedoruč|teslim edilem|iletilem|kézbesítetlen|obesvarat|olevererbar|ikke lever|配信|送信(?:エラー|でき)|届|返送|退信|无法投递|投递失败|退回|배달|반송",
+    re.IGNORECASE,
+)
+_REPLY = re.compile(
+    r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n[ \t]*[245]\d\d[ \-][^\n]*)*"
+)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,18 +38,22 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str | None
     cls: Class
     reason: str
+    """A reason of ``verdicts``, or: a feedback type, ``delayed``, ``delivered``, ``displayed``, ``automatic_answer``, ``challenge``, ``no_report``."""
     status: str | None = None
     reply: str | None = None
     suppress: bool = False
+    """Whether the address should get nothing from now on."""
     reporting_mta: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a mail says, and what in it may tell which letter it is about."""
+    """What a mail says, and whatever in it may tell which letter it is about."""
 
     findings: tuple[Finding, ...]
+    """One a recipient; never empty."""
     feedback_type: str | None = None
     addresses: tuple[str, ...] = ()
+    """Whom the report was sent to and whom the letter names as its sender: one of them may be VERP."""
     refs: tuple[str, ...] = ()
     unsubscribe_urls: tuple[str, ...] = ()
     message_ids: tuple[str, ...] = ()
@@ -32,7 +62,214 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(data: bytes) -> Report:
-    """Return what a mail says."""
-    text = data.decode("utf-8", "replace")
-    verdict = weigh(code_of(text), status_of(text), text, final=True)
-    return Report(findings=(Finding(recipient=None, cls=verdict.cls, reason=verdict.reason),))
+    """Return what a mail says, whatever its bytes."""
+    mail = read(data)
+    parts = mail.walk()
+    letter = returned.of_parts(parts)
+    notice = _notice(parts)
+    if not letter:
+        notice, letter = returned.cut(notice)
+    status = _status(parts, notice)
+    complaint = None if status is not None and status.blocks else complaints.find(mail, parts, letter)
+    named: list[str] = []
+    if complaint is not None:
+        named = complaint.senders
+        findings = _complained(complaint)
+        originals = complaint.recipients
+    elif status is not None and status.blocks:
+        findings = _reported(mail, status, notice, letter)
+        originals = list(dict.fromkeys(status.originals))
+    else:
+        findings = _told(mail, parts, notice, letter)
+        originals = [found.recipient for found in findings if found.recipient]
+    about_us = mail.all("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
+    return Report(
+        findings=tuple(findings),
+        feedback_type=complaint.kind if complaint else None,
+        addresses=_unique(
+            [
+                *addresses(" , ".join(about_us)),
+                *named,
+                *letter.senders,
+                *addresses(" , ".join(mail.all("x-postfix-sender"))),
+            ]
+        ),
+        refs=_unique([*letter.refs, *mail.all("x-mailbase-ref")]),
+        unsubscribe_urls=_unique(letter.unsubscribe_urls),
+        message_ids=_unique([*letter.message_ids, *returned.ids(mail.all("in-reply-to", "references"))]),
+        feedback_ids=_unique(letter.feedback_ids),
+        original_recipients=_unique([*originals, *addresses(" , ".join(letter.part.all("x-hmxmroriginalrecipient")))]),
+    )
+
+
+def _unique(values: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))[:200]
+
+
+def _notice(parts: list[Part]) -> str:
+    """What is written for people: the plain texts, else the pages."""
+    for kind in ("text/plain", "text/html"):
+        texts = [
+            part.text
+            for part in parts
+            if (part.kind or "text/plain") == kind
+            and not part.parts
+            and "attachment" not in part.first("content-disposition")
+        ]
+        if any(text.strip() for text in texts):
+            return "\n".join(texts)[:LONGEST_NOTICE]
+    loose = [
+        part.text
+        for part in parts
+        if not part.parts
+        and (part.kind.startswith(("text/", "multipart/")) or part.kind == "unknown/unknown" or not part.kind)
+    ]
+    return "\n".join(loose)[:LONGEST_NOTICE]
+
+
+def _status(parts: list[Part], notice: str) -> delivery_status.Status | None:
+    for part in parts:
+        if part.kind in delivery_status.KINDS:
+            found = delivery_status.parse(part.text)
+            if found.blocks:
+                return found
+    for part in parts:
+        if (
+            not part.parts
+            and part.kind.startswith(("text/", "message/", "multipart/", "application/octet"))
+            and delivery_status.looks_like(part.text[:LONGEST_NOTICE])
+        ):
+            return delivery_status.parse(part.text)
+    return delivery_status.parse(notice) if delivery_status.looks_like(notice) else None
+
+
+def _complained(complaint: complaints.Complaint) -> list[Finding]:
+    return [
+        Finding(
+            recipient=recipient,
+            cls="feedback",
+            reason=complaint.kind,
+            suppress=complaint.counts,
+            reporting_mta=complaint.reporting_mta,
+        )
+        for recipient in complaint.recipients or [None]
+    ]
+
+
+def _reported(mail: Part, status: delivery_status.Status, notice: str, letter: returned.Returned) -> list[Finding]:
+    everyone = [block.recipient for block in status.blocks if "@" in block.recipient]
+    findings: dict[str, Finding] = {}
+    for block in status.blocks:
+        recipient: str | None = block.recipient
+        if not recipient or "@" not in recipient:
+            guessed = notices.recipients(mail, notice, letter)
+            recipient = guessed[0] if len(guessed) == 1 or (guessed and len(status.blocks) == 1) else recipient or None
+        reply = " ".join(block.reply.split())
+        if block.action == "delivered":
+            found = Finding(
+                recipient=recipient,
+                cls="delivered",
+                reason="delivered",
+                status=block.status,
+                reply=_short(reply),
+                reporting_mta=status.reporting_mta,
+            )
+        elif block.action == "delayed":
+            found = Finding(
+                recipient=recipient,
+                cls="unknown",
+                reason="delayed",
+                status=block.status,
+                reply=_short(reply),
+                reporting_mta=status.reporting_mta,
+            )
+        else:
+            verdict, told = _judge(block, reply, notices.about(recipient, everyone, notice))
+            found = Finding(
+                recipient=recipient,
+                cls=verdict.cls,
+                reason=verdict.reason,
+                status=told or block.status,
+                reply=_short(reply or _spoken(notices.about(recipient, everyone, notice))),
+                suppress=verdict.cls == "hard",
+                reporting_mta=status.reporting_mta,
+            )
+        findings.setdefault((recipient or "").casefold(), found)
+    return list(findings.values())
+
+
+def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdict, str | None]:
+    """Return (verdict, the status that counts) of one failed recipient: its diagnostic, then the status, then the words above."""
+    told = status_of(reply)
+    enhanced = says(told) or says(block.status) or says(status_of(block.supplement)) or told or block.status
+    text = f"{reply} {block.supplement}".strip()
+    verdict = weigh(code_of(reply), enhanced, text, final=True)
+    if verdict.reason in {"uncategorized", "mailbox_unavailable"} or (verdict.reason == "policy_related" and not reply):
+        wider = f"{text} {_lead(notice)}"
+        second = weigh(code_of(reply) or code_of(notice), enhanced or status_of(notice), wider, final=True)
+        if second.reason != "uncategorized":
+            return second, enhanced
+    return verdict, enhanced
+
+
+def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned) -> list[Finding]:
+    if automatic.receipt(parts):
+        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="delivered", reason="displayed")]
+    subject = mail.first("subject")
+    machine = automatic.from_machine(mail)
+    failure = (
+        _FAILURE.search(subject) is not None
+        or "x-failed-recipients" in mail.fields
+        or "delivery-status" in mail.type_line.lower()
+    )
+    if not failure and automatic.vacation(mail) and not (machine and _FAILURE.search(notice[:2000])):
+        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="automatic_answer")]
+    if automatic.challenge(mail, notice):
+        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
+    lead = _lead(notice)
+    verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
+    if not (failure or machine) and (
+        verdict.reason == "uncategorized" or not (letter or code_of(lead) or _FAILURE.search(lead))
+    ):
+        return [Finding(recipient=None, cls="unknown", reason="no_report")]
+    people = notices.recipients(mail, notice, letter)
+    if automatic.delayed(mail, notice):
+        return [
+            Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
+            for one in people or [None]
+        ]
+    findings = []
+    for one in people or [None]:
+        beside = _lead(notices.about(one, people, notice))
+        mine = weigh(code_of(beside), status_of(beside), beside, final=True)
+        if mine.reason == "uncategorized":
+            beside, mine = lead, verdict
+        findings.append(
+            Finding(
+                recipient=one,
+                cls=mine.cls,
+                reason=mine.reason,
+                status=status_of(beside),
+                reply=_spoken(beside),
+                suppress=mine.cls == "hard",
+            )
+        )
+    return findings
+
+
+def _lead(notice: str) -> str:
+    return notice[:4000].strip()
+
+
+def _first(values: list[str]) -> str | None:
+    return values[0] if values else None
+
+
+def _spoken(notice: str) -> str | None:
+    """The server's own words within a notice; the whole notice when it quotes none."""
+    found = _REPLY.search(notice)
+    return _short(" ".join((found[0] if found else notice).split()))
+
+
+def _short(text: str | None) -> str | None:
+    return text[:LONGEST_REPLY] if text else None

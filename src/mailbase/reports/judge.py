@@ -1,7 +1,8 @@
 """What a refusal means: from its code, its enhanced status (RFC 3463, RFC 5248) and its words.
 
-Order of evidence: a full mailbox in words · words that blame the sender · words that say nobody is there · a status
-that says something · weak words · the bare code. A status that says nothing (5.0.0, 5.1.0, 5.5.0 …) never wins.
+Order of evidence: a full mailbox in words · a status nobody overrules · words that blame the sender · words that say
+nobody is there · a status that names a cause · other words · words that say little · the bare code. A status that names
+only a family (5.0.0, 5.1.0, 5.5.0 …) is none.
 """
 
 import re
@@ -12,7 +13,7 @@ from mailbase.reports.rules import RULES
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import plain, spoken
 
-_STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d]|\.\d)")
+_STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)")
 _CODE = re.compile(r"(?<![\w.:\-/])([45]\d\d)(?=[\s\-:;,]|$)(?! ?(?:bytes|kb|mb|messages|seconds|minutes|hours|days))")
 
 GENERIC: Final = frozenset({"0.0", "1.0", "2.0", "3.0", "4.0", "5.0", "6.0", "7.0", "5.1", "5.2"})
@@ -51,34 +52,47 @@ _BY_STATUS: Final = {
     "4.316": "message_expired",
     "4.317": "no_answer_from_host",
     "5.3": "too_many_recipients",
-    "7.13": "inactive_mailbox",
+    "7.5": "bad_connection",
     "7.8": "authentication_failed",
-    "7.20": "authentication_failed",
-    "7.21": "authentication_failed",
-    "7.22": "authentication_failed",
-    "7.23": "authentication_failed",
-    "7.24": "authentication_failed",
-    "7.25": "authentication_failed",
-    "7.26": "authentication_failed",
-    "7.27": "authentication_failed",
+    "7.13": "inactive_mailbox",
+    **dict.fromkeys((f"7.{n}" for n in (9, 20, 21, 22, 23, 24, 25, 26, 27, 29, 30, 32, 40, 509, 515)), "authentication_failed"),
     "7.28": "rate_limited",
-    "7.29": "authentication_failed",
-    "7.30": "authentication_failed",
-    "7.32": "authentication_failed",
-    "7.40": "authentication_failed",
-    "7.509": "authentication_failed",
-    "7.515": "authentication_failed",
-    "7.511": "spam_block",
-    "7.606": "spam_block",
+    "7.38": "rate_limited",
     "7.64": "relay_denied",
     "7.360": "relay_denied",
     "7.367": "relay_denied",
+    "7.511": "spam_block",
+    "7.606": "spam_block",
+}  # fmt: skip
+_BY_SUBJECT: Final = {
+    "3": "bad_configuration",
+    "4": "routing_errors",
+    "5": "protocol_errors",
+    "6": "protocol_errors",
+    "7": "policy_related",
 }
-_BY_SUBJECT: Final = {"3": "bad_configuration", "4": "routing_errors", "5": "protocol_errors", "6": "protocol_errors", "7": "policy_related"}
 _FIRM: Final = frozenset({"2.2", "2.3", "3.4", "1.7", "1.8"})
 """Statuses no words overrule: whoever gives them has looked."""
+_VAGUE: Final = frozenset({"routing_errors", "transient_failure", "mailbox_unavailable"})
+"""What a status may stand for while the words know better."""
+_NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13"})
+"""5.7.1 is given for unknown users too; 5.7.13 is a disabled account."""
 
-_PATIENCE: Final = ("message_expired", "greylisted", "no_answer_from_host", "bad_connection", "dns_failure", "transient_failure")
+_ORDER: Final = {
+    reason: n
+    for n, reason in enumerate(
+        (
+            "virus_related", "prohibited_attachment", "authentication_failed", "spam_block", "spam_content", "rate_limited",
+            "message_too_large", "relay_denied", "invalid_sender", "policy_related",
+            "inactive_mailbox", "bad_domain", "invalid_recipient",
+            "message_expired", "greylisted", "dns_failure", "no_answer_from_host", "bad_connection", "too_many_recipients",
+            "routing_errors", "bad_configuration", "quota_issues", "mailbox_unavailable", "protocol_errors", "transient_failure",
+            "uncategorized",
+        )
+    )
+}  # fmt: skip
+"""Which reason counts when the words name several of one kind."""
+
 _SENDERS: Final = frozenset(reason for reason, cls in CLASS_OF.items() if cls == "block") | {"message_too_large"}
 _HARD: Final = frozenset(reason for reason, cls in CLASS_OF.items() if cls == "hard")
 
@@ -88,10 +102,15 @@ def statuses(text: str) -> list[str]:
     return [".".join(found.groups()) for found in _STATUS.finditer(text)]
 
 
+def says(status: str | None) -> str | None:
+    """Return a status that names a cause, None for one that names only a family."""
+    return status if status is not None and status[0] != "2" and status[2:] not in GENERIC else None
+
+
 def status_of(text: str) -> str | None:
-    """Return the status that says most: the first specific one, else the first."""
+    """Return the status of a text that says most: the first that names a cause, else the first."""
     found = statuses(text)
-    return next((one for one in found if one[2:] not in GENERIC and one[0] != "2"), found[0] if found else None)
+    return next((one for one in found if says(one)), found[0] if found else None)
 
 
 def code_of(text: str) -> int:
@@ -107,104 +126,66 @@ def judge(code: int, enhanced: str | None, text: str) -> Verdict:
 
 
 def weigh(code: int, enhanced: str | None, text: str, *, final: bool) -> Verdict:
-    """As ``judge``; ``final`` says that the other side has given up, so that 4xx may mean that nobody is there."""
-    verdict = VERDICTS[_reason(code, enhanced, text)]
-    temporary = (enhanced or "").startswith("4.") or (not enhanced and 400 <= code < 500)
-    if verdict.cls == "hard" and temporary and not final:
-        return VERDICTS["transient_failure"]
-    return verdict
+    """As ``judge``; ``final`` says that the other side has given up, so that a 4xx may mean that nobody is there."""
+    temporary = enhanced.startswith("4.") if enhanced else 400 <= code < 500
+    reason = _reason(code, enhanced, text, temporary=temporary)
+    if temporary and not final and CLASS_OF[reason] == "hard":
+        reason = "transient_failure"
+    return VERDICTS[reason]
 
 
-def reasons(text: str) -> tuple[str | None, set[str], set[str]]:
-    """Return (first reason of the table, all that are said firmly, all that are said weakly)."""
+def _said(text: str) -> tuple[set[str], set[str]]:
+    """Return the reasons a text names: (plainly, by words that say little)."""
     words = plain(text)
-    strong: dict[str, None] = {}
-    weak: dict[str, None] = {}
-    for wanted, reason, is_weak in RULES:
-        if wanted[0] in words and (reason not in strong) and (len(wanted) == 1 or spoken(wanted, words)):
-            (weak if is_weak else strong)[reason] = None
-    return next(iter(strong), None), set(strong), set(weak)
+    strong: set[str] = set()
+    weak: set[str] = set()
+    for first, wanted, reason, is_weak in RULES:
+        if first in words and (wanted is None or spoken(wanted, words)):
+            (weak if is_weak else strong).add(reason)
+    return strong, weak
 
 
-def _reason(code: int, enhanced: str | None, text: str) -> str:
-    detail = _detail(enhanced, text)
-    by_status = _BY_STATUS.get(detail) if detail not in GENERIC else None
-    _, strong, weak = reasons(text)
-    if "quota_issues" in strong:
+def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> str:
+    status = says(enhanced) or says(status_of(text)) or enhanced or ""
+    detail = status[2:]
+    by_status = None if detail in GENERIC else _BY_STATUS.get(detail)
+    strong, weak = _said(text)
+    if "quota_issues" in strong and "rate_limited" not in strong:
         return "quota_issues"
-    if detail in _FIRM and by_status is not None:
+    if by_status is not None and detail in _FIRM:
         return by_status
-    if detail.startswith("7.") and detail not in {"7.0", "7.1"} and detail != "7.13":
-        return _first(strong & _SENDERS) or by_status or "policy_related"
     blamed = _first(strong & _SENDERS)
+    if detail.startswith("7.") and detail not in _NOT_POLICY:
+        return blamed or by_status or "policy_related"
     if blamed:
         return blamed
+    if "dns_failure" in strong or "greylisted" in strong:
+        return _first(strong & {"dns_failure", "greylisted"}) or "dns_failure"
     nobody = _first(strong & _HARD)
-    if nobody:
+    if nobody and not (detail == "2.0" and "@docomo.ne.jp" in text):
+        # The carrier says "Unknown user" with 5.2.0 when a reader's own filter refuses (moneytimes.jp/archives/185548).
         return nobody
-    if by_status == "mailbox_unavailable" and "inactive_mailbox" in weak:
-        return "inactive_mailbox"
-    if by_status is not None and by_status not in {"routing_errors", "transient_failure"}:
+    if detail == "4.1" and "invalid_recipient" in weak:
+        return "invalid_recipient"  # how Office 365 says that nobody has this address
+    if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
         return by_status
-    rest = next((reason for reason in _PATIENCE if reason in strong), None) or _first(strong)
-    if rest:
-        return rest
-    if by_status is not None:
-        return by_status
-    if detail == "7.1":
-        return _first(weak & _SENDERS) or "policy_related"
-    faint = _first(weak & _SENDERS) or _first(weak & _HARD) or _first(weak)
+    return _first(strong) or by_status or _little(code, detail, weak, temporary=temporary)
+
+
+def _little(code: int, detail: str, weak: set[str], *, temporary: bool) -> str:
+    """Return the reason when nothing names one."""
+    if temporary:
+        return "transient_failure"
+    faint = _first(weak & _SENDERS)
+    if detail == "7.1" or (detail and detail not in GENERIC):
+        return faint or _BY_SUBJECT.get(detail.partition(".")[0], "uncategorized")
+    faint = faint or _first(weak)
     if faint:
         return faint
-    return _by_code(code, detail)
-
-
-def _detail(enhanced: str | None, text: str) -> str:
-    given = (enhanced or "0.0.0")[2:]
-    if given in GENERIC:
-        told = status_of(text)
-        if told is not None and told[0] != "2" and told[2:] not in GENERIC:
-            return told[2:]
-    return given
+    if code == 552:
+        return "quota_issues"
+    return "bad_domain" if code in {521, 556} else "uncategorized"
 
 
 def _first(found: set[str]) -> str | None:
     return min(found, key=_ORDER.__getitem__) if found else None
-
-
-_ORDER: Final = {
-    reason: n
-    for n, reason in enumerate(
-        (
-            "virus_related",
-            "prohibited_attachment",
-            "authentication_failed",
-            "spam_block",
-            "spam_content",
-            "rate_limited",
-            "message_too_large",
-            "relay_denied",
-            "invalid_sender",
-            "policy_related",
-            "inactive_mailbox",
-            "bad_domain",
-            "invalid_recipient",
-            *_PATIENCE,
-            "too_many_recipients",
-            "quota_issues",
-            "mailbox_unavailable",
-            "routing_errors",
-            "bad_configuration",
-            "protocol_errors",
-            "uncategorized",
-        )
-    )
-}
-
-
-def _by_code(code: int, detail: str) -> str:
-    if code == 552:
-        return "quota_issues"
-    if code in {521, 556}:
-        return "bad_domain"
-    return _BY_SUBJECT.get(detail.partition(".")[0], "uncategorized") if detail not in GENERIC else "uncategorized"

@@ -4,9 +4,9 @@
 
     = invalid_recipient            the reason of the rules below
     = invalid_recipient weak       the same, but anything else that is said wins
-    phrase | a real reply | where it was read
+    phrase | a reply | where it was read, or "common wording" where many write so and none defines it
 
-A phrase is matched as ``wording.pieces`` says. The tests hold every rule to its sample.
+A phrase is matched as ``wording.phrase`` says. The tests hold every rule to its sample.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mailbase.reports.verdicts import CLASS_OF
-from mailbase.reports.wording import pieces
+from mailbase.reports.wording import Phrase, phrase
 
 FOLDER = Path(__file__).parent / "rules"
 
@@ -27,6 +27,16 @@ class Rule(NamedTuple):
     phrase: str
     sample: str
     source: str
+
+
+class Look(NamedTuple):
+    """A rule as it is used; ``first`` is the piece to look for before anything else."""
+
+    first: str
+    phrase: Phrase | None
+    """None when the first piece is the whole phrase."""
+    reason: str
+    weak: bool
 
 
 def read() -> Iterator[Rule]:
@@ -46,13 +56,15 @@ def read() -> Iterator[Rule]:
                 if reason not in CLASS_OF or strength not in {"", "weak"}:
                     raise ValueError(f"{path.name}: {line}")
                 continue
-            phrase, sample, source = (part.strip() for part in line.split(" | "))
-            yield Rule(reason, weak, phrase, sample, source)
+            parts = [part.strip() for part in line.split(" | ")]
+            if len(parts) != 3 or not reason:
+                raise ValueError(f"{path.name}: {line}")
+            yield Rule(reason, weak, *parts)
 
 
-def _compiled() -> tuple[tuple[tuple[str, ...], str, bool], ...]:
-    return tuple((pieces(rule.phrase), rule.reason, rule.weak) for rule in read())
+def _ready(rule: Rule) -> Look:
+    wanted = phrase(rule.phrase)
+    return Look(wanted.pieces[0], wanted if len(wanted.pieces) > 1 else None, rule.reason, rule.weak)
 
 
-RULES = _compiled()
-"""(what to look for, reason, whether weak)"""
+RULES = tuple(_ready(rule) for rule in read())

@@ -6,20 +6,32 @@ names of block lists stay; whoever names one means it.
 
 import re
 import unicodedata
-from functools import lru_cache
+from typing import NamedTuple
 
 LONGEST = 6000
-GAP = 80
+FAR = 80
+NEAR = 25
 
 _LISTS = r"spamhaus|spamcop|barracudacentral|sorbs|dnsbl|abuseat|uribl|surbl|senderscore|uceprotect|abusix|mailspike|invaluement|\brbl|csi\.cloudmark|backscatterer|justspam|senderbase"
 _LIES = re.compile(
-    rf"(?:https?://|www\.)(?!\S*(?:{_LISTS}))\S+"
+    rf"(?:https?://|www\.)(?!\S{{0,200}}(?:{_LISTS}))\S+"
     r"|[^\s<>@\"'():;,\[\]]{1,128}@[^\s<>@\"'():;,\[\]]{1,128}"
-    rf"|\b(?!\S*(?:{_LISTS}))(?:[a-z0-9_-]{{1,63}}\.)+(?:[a-z0-9_-]{{1,63}}\.[a-z]{{2,24}}|com|net|org|edu|gov|info|biz|jp|de|ru|fr|uk|br|cn|pl|cz|nl)\b"
+    rf"|\b(?!\S{{0,200}}(?:{_LISTS}))(?:[a-z0-9_-]{{1,63}}\.){{1,9}}(?:[a-z0-9_-]{{1,63}}\.[a-z]{{2,24}}|com|net|org|edu|gov|info|biz|jp|de|ru|fr|uk|br|cn|pl|cz|nl)\b"
     r"|\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b"
     r"|\b[245]\.\d{1,3}\.\d{1,3}\b|(?<![\w.])[245]\d\d(?=[\s-])"
 )
+_SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
+_NOISE = re.compile(
+    r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender"
+)
 _APART = re.compile(r"[^\w]+|_+")
+
+
+class Phrase(NamedTuple):
+    """What to look for, in this order, at most ``gap`` signs apart."""
+
+    pieces: tuple[str, ...]
+    gap: int
 
 
 def plain(text: str) -> str:
@@ -27,7 +39,7 @@ def plain(text: str) -> str:
     text = text[:LONGEST].lower()
     if not text.isascii():
         text = without_accents(text)
-    text = _LIES.sub(" ", text.replace("'", "").replace("’", ""))
+    text = _NOISE.sub(" ", _LIES.sub(" ", _SHORTENED.sub("", text)))
     return f" {_APART.sub(' ', text).strip()} "
 
 
@@ -37,32 +49,31 @@ def without_accents(text: str) -> str:
     return "".join(sign for sign in bare if not unicodedata.combining(sign))
 
 
-@lru_cache(maxsize=4096)
-def pieces(phrase: str) -> tuple[str, ...]:
-    """Return what a phrase of the table looks for, in order, at most ``GAP`` signs apart.
+def phrase(written: str) -> Phrase:
+    """Return a phrase of the table, ready to be looked for.
 
-    ``…`` is the gap, ``*`` at an end lets the word go on there. Scripts without spaces between words match anywhere.
+    ``…`` stands for other words between, ``..`` for few of them; ``*`` at an end lets the word go on there.
+    Scripts without spaces between words match anywhere.
+
+    Raises:
+        ValueError: there is nothing to look for.
     """
     found = []
-    for written in phrase.split("…"):
-        part = written.strip()
+    for piece in written.replace("..", "…").split("…"):
+        part = piece.strip()
         words = plain(part).strip()
         if not words:
-            raise ValueError(f"nothing to look for in {phrase!r}")
+            raise ValueError(f"nothing to look for in {written!r}")
         spaced = max(words) < "\u0e00"
         start = "" if part.startswith("*") or not spaced else " "
         end = "" if part.endswith("*") or not spaced else " "
         found.append(f"{start}{words}{end}")
-    return tuple(found)
+    return Phrase(tuple(found), NEAR if ".." in written else FAR)
 
 
-def spoken(wanted: tuple[str, ...], words: str) -> bool:
-    """Whether the pieces stand in the words in this order, near enough to each other."""
-    first, *others = wanted
-    if first not in words:
-        return False
-    if not others:
-        return True
+def spoken(wanted: Phrase, words: str) -> bool:
+    """Whether the words say the phrase; the caller has seen that its first piece is there."""
+    first, *others = wanted.pieces
     if any(other not in words for other in others):
         return False
     begin = words.find(first)
@@ -70,7 +81,7 @@ def spoken(wanted: tuple[str, ...], words: str) -> bool:
         at = begin + len(first)
         for other in others:
             # Two pieces may share the space between them.
-            next_at = words.find(other, at - 1, at + GAP + len(other))
+            next_at = words.find(other, at - 1, at + wanted.gap + len(other))
             if next_at < 0:
                 break
             at = next_at + len(other)

@@ -1,0 +1,100 @@
+"""Bounces written for people: whom the text names, and which words go with whom."""
+
+import re
+
+from mailbase.reports.addresses import ADDRESS, MACHINES, addresses
+from mailbase.reports.automatic import from_machine
+from mailbase.reports.mime import Part
+from mailbase.reports.returned import Returned
+
+MOST_RECIPIENTS = 200
+LONGEST_NOTICE = 32_000
+
+_A = ADDRESS.pattern
+_STANDS_OUT = (
+    re.compile(
+        rf"^[ \t>*]*(?:<(?:smtp:|mailto:)?({_A})>|({_A}))[ \t]*(?:\(.{{0,200}}\))?[ \t]*(?::|\.\.\.|$|[ \t]-[ \t]|;|,?[ \t]+on[ \t]|[ \t]{{2,}}|[ \t]*=>|[ \t]*\|)",
+        re.IGNORECASE | re.MULTILINE | re.UNICODE,
+    ),
+    re.compile(
+        rf"(?:RCPT[ \t]+TO:?|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*[:=]?[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})",
+        re.IGNORECASE | re.UNICODE,
+    ),
+)
+_SENDING = re.compile(
+    r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
+    re.IGNORECASE,
+)
+_LINE = re.compile(r"[^\n]*")
+
+
+def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
+    """Return whom a notice is about: as the headers say, as the text sets them apart, as the letter was addressed."""
+    named = addresses(" , ".join(mail.all("x-failed-recipients")))
+    if named:
+        return named[:MOST_RECIPIENTS]
+    to_us = {
+        one.casefold()
+        for one in addresses(
+            " , ".join(
+                mail.all(
+                    "to", "delivered-to", "x-original-to", "envelope-to", "return-path", "from", "cc", "x-envelope-to"
+                )
+            )
+        )
+    }
+    not_them = to_us | {one.casefold() for one in letter.senders}
+    written_to = [one for one in letter.recipients if one.casefold() not in not_them]
+    text = notice[:LONGEST_NOTICE]
+    if "@" in text:
+        for pattern in _STANDS_OUT:
+            found = dict.fromkeys(
+                one.strip(".")
+                for groups in pattern.findall(text)
+                for one in ((groups,) if isinstance(groups, str) else groups)
+                if one and one.strip(".").casefold() not in not_them and not MACHINES.match(one)
+            )
+            if found:
+                return _whole(list(found))[:MOST_RECIPIENTS]
+        known = {one.casefold() for one in written_to}
+        every = [found for found in ADDRESS.finditer(text) if found[0].strip(".").casefold() not in not_them]
+        mentioned = list(
+            dict.fromkeys(found[0].strip(".") for found in every if found[0].strip(".").casefold() in known)
+        )
+        if mentioned:
+            return mentioned[:MOST_RECIPIENTS]
+        likely = [
+            found[0].strip(".")
+            for found in every
+            if not _SENDING.search(text[max(0, found.start() - 40) : found.start()]) and not MACHINES.match(found[0])
+        ]
+        if likely and not written_to:
+            return likely[:1]
+        if likely and from_machine(mail):
+            return likely[:1]
+    return written_to[:MOST_RECIPIENTS] if len(written_to) <= 10 else []
+
+
+def about(recipient: str | None, everyone: list[str], notice: str) -> str:
+    """Return the lines that go with one recipient: from where it is named to where the next one is."""
+    text = notice[:LONGEST_NOTICE]
+    if recipient is None or len(everyone) <= 1:
+        return text
+    low = text.lower()
+    said = []
+    others = [other.lower() for other in everyone if other.lower() != recipient.lower()]
+    mine = recipient.lower()
+    at = low.find(mine)
+    while at >= 0 and len(said) < 4:
+        begin = low.rfind("\n", 0, at) + 1
+        ends = [low.find(other, at + len(mine)) for other in others[:50]]
+        end = min((low.rfind("\n", 0, one) for one in ends if one >= 0), default=len(low))
+        end = max(end, at + len(mine))
+        said.append(text[begin:end])
+        at = low.find(mine, end)
+    return "\n".join(said) or text
+
+
+def _whole(found: list[str]) -> list[str]:
+    """Drop what is only the tail of another address."""
+    return [one for one in found if not any(other != one and other.endswith(one) for other in found)]

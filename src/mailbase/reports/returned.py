@@ -1,0 +1,116 @@
+"""The letter that came back: what of its headers tells whose it was."""
+
+import re
+
+from mailbase.reports.addresses import addresses
+from mailbase.reports.mime import RETURNED, Part, headers
+
+LONGEST = 64_000
+
+_URL = re.compile(r"<\s*([a-zA-Z][a-zA-Z0-9+.\-]{1,20}:[^<>\s]{1,2000})\s*>")
+_ID = re.compile(r"<([^<>\s]{3,990})>")
+_QUOTED = r"[>|\t ]{0,8}"
+_HEADER = re.compile(
+    rf"^{_QUOTED}(?:received|return-path|message-id|mime-version|from|to|subject|date|content-type|dkim-signature|x-mailer|reply-to|sender|x-[\w\-]{{2,40}}|list-[\w\-]{{2,20}}):",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SURE = re.compile(
+    rf"^{_QUOTED}(?:received:\s+(?:from|by|\()|return-path:\s*<|message-id:\s*<|mime-version:\s*1|dkim-signature:|date:\s+\w{{3}},)",
+    re.IGNORECASE,
+)
+_MARK = re.compile(
+    r"^[ \t>]*(?:-{2,}|={2,}|\*{2,}|_{3,})[^\n]{0,60}(?:original|copy of|below this line|returned|unsent|undelivered|message (?:headers?|text|follows)|included|ursprüngl|исходн|原)[^\n]{0,80}$"
+    r"|^[ \t>]*(?:original (?:message|headers?)(?: (?:follows|headers?))?|message header follows|the (?:following is the |header of the |original message )[^\n]{0,60})\s*:?\s*-*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class Returned:
+    """Headers of the letter that came back; empty when none did."""
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        self.part = Part(fields, b"")
+
+    def __bool__(self) -> bool:
+        return bool(self.part.fields)
+
+    @property
+    def recipients(self) -> list[str]:
+        """To whom it was written."""
+        return addresses(
+            " , ".join(
+                self.part.all("x-hmxmroriginalrecipient", "x-original-to", "envelope-to", "to", "cc", "x-receiver")
+            )
+        )
+
+    @property
+    def senders(self) -> list[str]:
+        """Who wrote it: never who bounced."""
+        return addresses(
+            " , ".join(self.part.all("return-path", "from", "sender", "reply-to", "errors-to", "x-sender"))
+        )
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """Our own mark."""
+        return tuple(self.part.all("x-mailbase-ref"))
+
+    @property
+    def unsubscribe_urls(self) -> tuple[str, ...]:
+        """``List-Unsubscribe``: https and mailto."""
+        return tuple(url for value in self.part.all("list-unsubscribe") for url in _URL.findall(value.replace(" ", "")))
+
+    @property
+    def message_ids(self) -> tuple[str, ...]:
+        """Its Message-ID without brackets."""
+        return ids(self.part.all("message-id"))
+
+    @property
+    def feedback_ids(self) -> tuple[str, ...]:
+        """``Feedback-ID`` values."""
+        return tuple(self.part.all("feedback-id", "cfbl-feedback-id"))
+
+
+def ids(values: list[str]) -> tuple[str, ...]:
+    """Return the message ids in header values, without their brackets."""
+    return tuple(dict.fromkeys(one for value in values for one in _ID.findall(value)))
+
+
+def of_parts(parts: list[Part]) -> Returned:
+    """Return the letter attached to a report."""
+    for part in parts:
+        if part.kind in RETURNED:
+            found, _ = headers(part.content[:LONGEST].replace(b"\r\n", b"\n").lstrip())
+            if found:
+                return Returned(found)
+    return Returned({})
+
+
+def cut(text: str) -> tuple[str, Returned]:
+    """Return (what the server wrote, the letter it quotes beneath) of a bounce that is one text."""
+    start = _start(text)
+    mark = next((found.start() for found in _MARK.finditer(text) if start < 0 or found.start() <= start), -1)
+    if mark >= 0 and (start < 0 or 0 <= start - mark < 2000) and text[:mark].strip():
+        notice = text[:mark]
+    else:
+        notice = text if start < 0 else text[:start]
+    if start < 0:
+        return notice, Returned({})
+    letter = text[start : start + LONGEST]
+    quote = re.match(_QUOTED, letter)
+    if quote and quote[0]:
+        lead = quote[0]
+        letter = "\n".join(line.removeprefix(lead) for line in letter.split("\n"))
+    found, _ = headers(letter.encode("utf-8", "replace"))
+    return notice, Returned(found)
+
+
+def _start(text: str) -> int:
+    """Where a block of headers begins that only a letter has; -1 when there is none."""
+    for found in _HEADER.finditer(text):
+        at = found.start()
+        window = text[at : at + 1500].split("\n\n", 1)[0]
+        lines = _HEADER.findall(window)
+        if len(lines) >= 3 and any(_SURE.match(line) for line in window.split("\n")):
+            return at
+    return -1
