@@ -1,7 +1,7 @@
 """``POST /in/{provider}/{source}``: where relay providers report what became of letters.
 
 Verified first, outside any transaction; then stored, then applied. Whatever is wrong with a signature or a secret gets the same 401,
-and nothing of it is kept. Only refused requests are counted against an address, so that a provider is never slowed down.
+and nothing of it is kept. Only refused requests are counted, by visitor and source, so that a provider that signs is never slowed down.
 """
 
 from typing import Any, Final
@@ -46,7 +46,7 @@ async def take_report(
 ) -> Thanks:
     """Take a relay provider's webhook: `ses`, `sendgrid`, `mailgun`, `postmark`, `brevo`."""
     state = request.app.state
-    visitor = limits.whose(client_ip(request.scope, state.settings.trusted_proxies))
+    visitor = f"{limits.whose(client_ip(request.scope, state.settings.trusted_proxies))}:{source[:64]}"
     if seconds := await limits.spent(state.redis, REFUSED, visitor):
         raise RateLimited("Too many requests that the source did not sign; try again later.", retry_after=seconds)
     async with pool.acquire(timeout=30) as db:

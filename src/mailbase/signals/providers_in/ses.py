@@ -1,28 +1,15 @@
 """Amazon SES: its notifications and published events, which arrive through Amazon SNS.
 
-Anybody can own a topic at Amazon, so a genuine signature is not enough: only the one topic of the source is listened to, and only
-its subscription is confirmed. What is cheap is looked at first: topic, time and the certificate's address, then the certificate.
-
-Sources: docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html, …/http-notification-json.html,
-docs.aws.amazon.com/ses/latest/dg/notification-contents.html, …/event-publishing-retrieving-sns-contents.html.
+Sources: docs.aws.amazon.com/ses/latest/dg/notification-contents.html, …/event-publishing-retrieving-sns-contents.html.
 ``mail.headers`` and ``mail.commonHeaders.messageId`` hold the letter's own Message-ID, ``mail.messageId`` Amazon's.
 """
 
-import re
-from base64 import b64decode
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from mailbase.errors import Invalid, Unavailable
-from mailbase.outgoing import Unreachable
+from mailbase.errors import Invalid
 from mailbase.signals.feedback import Class, Feedback, Kind
 from mailbase.signals.providers_in.event import (
     SUPPRESSED,
@@ -36,24 +23,11 @@ from mailbase.signals.providers_in.event import (
     many,
     member,
     moment,
-    refuse,
     text,
     told,
 )
+from mailbase.signals.providers_in.sns import ARN, confirm, verify
 
-FRESH: Final = timedelta(minutes=70)  # SNS tries for an hour at most
-AHEAD: Final = timedelta(minutes=10)
-ARN: Final = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]{1,40}):[0-9]{12}:[A-Za-z0-9_-]{1,256}")
-CERTIFICATE: Final = re.compile(
-    r"https://sns\.[a-z0-9-]{1,40}\.amazonaws\.com(?:\.cn)?/SimpleNotificationService-[0-9A-Za-z]{1,64}\.pem"
-)
-NOTICE: Final = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
-HANDSHAKE: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-SIGNED: Final[Mapping[str, tuple[str, ...]]] = {
-    "Notification": NOTICE,
-    "SubscriptionConfirmation": HANDSHAKE,
-    "UnsubscribeConfirmation": HANDSHAKE,
-}
 BOUNCES: Final[Mapping[tuple[str, str], tuple[Class, str]]] = {
     ("Permanent", "General"): ("hard", "uncategorized"),
     ("Permanent", "NoEmail"): ("hard", "invalid_recipient"),
@@ -90,11 +64,11 @@ async def read(incoming: Incoming, trust: Trust, desk: Desk) -> Reading:
         Unavailable: Amazon's certificate or confirmation cannot be fetched just now.
 
     """
-    envelope = await _verify(incoming.body, trust, desk)
+    envelope = await verify(incoming.body, trust, desk)
     kind = envelope["Type"]
     if kind != "Notification":
         if kind == "SubscriptionConfirmation":
-            await _confirm(envelope, trust, desk)
+            await confirm(envelope, trust, desk)
         return Reading(
             [Event(key=envelope["MessageId"], kind=kind, raw=_plain(envelope), at=moment(envelope["Timestamp"]))]
         )
@@ -111,64 +85,6 @@ async def read(incoming: Incoming, trust: Trust, desk: Desk) -> Reading:
 
 def _plain(envelope: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in envelope.items() if name not in {"Token", "SubscribeURL", "Signature"}}
-
-
-async def _verify(body: bytes, trust: Trust, desk: Desk) -> dict[str, Any]:
-    try:
-        envelope = msgspec.json.decode(body, type=dict[str, Any])
-        names = SIGNED[envelope["Type"]]
-        parts = [
-            f"{name}\n{envelope[name]}\n" for name in names if name != "Subject" or envelope.get("Subject") is not None
-        ]
-        signature = b64decode(envelope["Signature"], validate=True)
-        digest = {"1": hashes.SHA1, "2": hashes.SHA256}[envelope["SignatureVersion"]]()  # Amazon's default still is 1
-        at = moment(envelope["Timestamp"])
-    except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError, ValueError):
-        raise refuse() from None
-    fresh = at is not None and desk.now - FRESH <= at <= desk.now + AHEAD
-    plain = all(isinstance(envelope[name], str) for name in names if name != "Subject")
-    if not plain or envelope["TopicArn"] != trust.topic_arn or not fresh:
-        raise refuse()
-    key = await _key(text(envelope.get("SigningCertURL")), desk)
-    try:
-        key.verify(signature, "".join(parts).encode("utf-8", "surrogatepass"), padding.PKCS1v15(), digest)
-    except InvalidSignature:
-        raise refuse() from None
-    return envelope
-
-
-async def _key(url: str, desk: Desk) -> rsa.RSAPublicKey:
-    if not CERTIFICATE.fullmatch(url):
-        raise refuse()
-    try:
-        pem = await desk.outgoing.get_kept(url)
-    except Unreachable as error:
-        raise Unavailable("The certificate of this request cannot be fetched just now.") from error
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        key = certificate.public_key()
-    except ValueError:
-        raise refuse() from None
-    valid = certificate.not_valid_before_utc <= desk.now <= certificate.not_valid_after_utc
-    if not valid or not isinstance(key, rsa.RSAPublicKey):
-        raise refuse()
-    return key
-
-
-async def _confirm(envelope: Mapping[str, Any], trust: Trust, desk: Desk) -> None:
-    parts = urlsplit(envelope["SubscribeURL"])
-    region = trust.topic_arn.split(":")[3]
-    hosts = {f"sns.{region}.amazonaws.com", f"sns.{region}.amazonaws.com.cn"}
-    query = parse_qs(parts.query)
-    meant = query.get("Action") == ["ConfirmSubscription"] and query.get("TopicArn") == [trust.topic_arn]
-    if parts.scheme != "https" or parts.netloc not in hosts or parts.path not in {"", "/"} or not meant:
-        raise refuse()
-    try:
-        answer = await desk.outgoing.get(envelope["SubscribeURL"])
-    except Unreachable as error:
-        raise Unavailable("The subscription cannot be confirmed just now.") from error
-    if answer.status != 200:
-        raise Unavailable("Amazon did not take the confirmation; it will ask again.")
 
 
 def events(message: dict[str, Any], message_id: str) -> list[Event]:
