@@ -19,8 +19,9 @@ from msgspec import Struct
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import Conflict, FieldError, Invalid, NotFound, gathered
-from mailbase.sending import dns_records, keys, warmup
+from mailbase.sending import dns_records, domain_stops, keys, warmup
 from mailbase.sending.dns_records import Key, Record
+from mailbase.sending.domain_stops import Stop
 from mailbase.sending.warmup import Preset, Warmup
 from mailbase.vault import Vault
 
@@ -48,6 +49,8 @@ class Domain(Struct, kw_only=True):
     dkim: Dkim | None
     dns: list[Record]
     warmup: Warmup
+    stopped: Stop | None
+    """Set where a provider refused the domain's authentication; its campaigns wait."""
     created_at: datetime
     verified_at: datetime | None
     checked_at: datetime | None
@@ -213,6 +216,7 @@ async def _shown(db: Connection, row: Any, settings: Settings) -> Domain:
         dkim=Dkim(active.selector, "rsa-sha256", active.public_key, waiting) if active and row["signing"] else None,
         dns=[seen.get((one.name, one.type, one.value), one) for one in records],
         warmup=await warmup.get(db, row["id"], to_outbox=settings.to_outbox),
+        stopped=await domain_stops.get(db, row["id"]),
         created_at=row["created_at"],
         verified_at=row["verified_at"],
         checked_at=row["checked_at"],
