@@ -14,6 +14,7 @@ import io
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, Literal
 
+import asyncpg
 import msgspec
 
 from mailbase import queue
@@ -27,6 +28,7 @@ from mailbase.queue import Job, Lease
 
 KIND: Final = "import"
 SLICE: Final = 1 << 20
+FIRST_PART: Final = SLICE // 8  # PostgreSQL waits for the first lines only, not for the first slice
 PATIENCE: Final = 6 * 3600.0  # one statement may merge millions of lines
 
 OnConflict = Literal["error", "merge", "replace", "skip"]
@@ -81,8 +83,13 @@ ANYBODY_ERASED = """
 SELECT EXISTS (SELECT FROM suppressions WHERE kind = 'erased')
 """
 
-# Sorting in memory, and the tags' index cleaned by autovacuum afterwards instead of by us in between.
-MEMORY: Final = ("SET LOCAL work_mem = '64MB'", "SET LOCAL gin_pending_list_limit = '64MB'")
+# Sorting in memory; the tags' index cleaned by autovacuum afterwards instead of by us in between; and each slice planned for the
+# table as it is by then: a plan made while it was empty reads all of it for each line.
+SETTINGS: Final = (
+    "SET LOCAL work_mem = '64MB'",
+    "SET LOCAL gin_pending_list_limit = '64MB'",
+    "SET LOCAL plan_cache_mode = force_custom_plan",
+)
 
 STAGING = """
 CREATE TEMPORARY TABLE staging (
@@ -96,7 +103,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('mailbase audience', 0))
 """
 
 # The lines are sorted by address and each address is there once. People are looked up one by one: a join would read all of them
-# for each slice.
+# for each slice. The consent's line is the timeline's as well.
 MERGE = """
 WITH judged AS MATERIALIZED (
     SELECT staged.*, known.id AS subscriber_id,
@@ -116,7 +123,7 @@ WITH judged AS MATERIALIZED (
     INSERT INTO subscribers (email, email_key, domain, status, attributes, tags, interests, locale, timezone, source)
     SELECT email, email_key, domain, 'active', attributes, tags, interests, locale, timezone, 'import'
       FROM judged WHERE verdict = 'create'
-    ON CONFLICT (email_key) DO NOTHING
+    /* unless */
     RETURNING id
 ), updated AS (
     UPDATE subscribers
@@ -134,13 +141,10 @@ WITH judged AS MATERIALIZED (
        AND subscribers.status NOT IN ('unsubscribed', 'bounced', 'complained')
     RETURNING subscribers.id
 ), written AS (
-    SELECT id, 'created' AS how FROM created UNION ALL SELECT id, 'updated' FROM updated
+    SELECT id, true AS new FROM created UNION ALL SELECT id, false FROM updated
 ), ledger AS (
-    INSERT INTO consents (subscriber_id, purpose, text, text_hash, policy_url, source, page, ip, user_agent, at)
-    SELECT id, $3, $4, $5, $6, coalesce($7, 'import'), $8, $9::text::inet, $10, coalesce($11, now()) FROM written
-), noted AS (
-    INSERT INTO subscriber_events (subscriber_id, kind, data)
-    SELECT id, 'imported', CASE how WHEN 'created' THEN $12::jsonb ELSE $13::jsonb END FROM written
+    INSERT INTO consents (subscriber_id, purpose, text, text_hash, policy_url, source, page, ip, user_agent, at, import_id, import_created, imported_at)
+    SELECT id, $3, $4, $5, $6, coalesce($7, 'import'), $8, $9::text::inet, $10, coalesce($11, now()), $1, new, now() FROM written
 ), rejected AS (
     INSERT INTO job_rejects (job_id, line, email, reason)
     SELECT $1, line, email, 'already a subscriber' FROM judged WHERE verdict = 'conflict'
@@ -149,6 +153,10 @@ SELECT (SELECT count(*) FROM created) AS created, (SELECT count(*) FROM updated)
        count(*) FILTER (WHERE verdict = 'conflict') AS conflicts
   FROM judged
 """
+
+# Somebody may sign up while their line is on its way. To be ready for that costs a tenth of every import, so only one to which it
+# has happened is.
+MERGE_AGAIN: Final = MERGE.replace("/* unless */", "ON CONFLICT (email_key) DO NOTHING")
 
 
 async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -> None:
@@ -159,19 +167,41 @@ async def run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes) -
         LeaseLost: somebody else does it now, or it shall be cancelled.
 
     """
+    try:
+        await _run(pool, held, progress, erasure_key, MERGE)
+    except asyncpg.UniqueViolationError:
+        progress.done = 0
+        await _run(pool, held, progress, erasure_key, MERGE_AGAIN)
+
+
+async def _run(pool: Pool, held: Lease, progress: Progress, erasure_key: bytes, merge: str) -> None:
     plan = msgspec.convert(held.payload, Plan)
     result = Result(0, 0, 0, 0)
     async with pool.acquire() as db, db.transaction():
-        for setting in MEMORY:
+        for setting in SETTINGS:
             await db.execute(setting)
         await db.execute(STAGING)
         await db.execute(TURN, timeout=PATIENCE)
         interests = {row["slug"]: row["id"] for row in await db.fetch(INTERESTS)}
         reader = _Reader(plan, interests, erasure_key if await db.fetchval(ANYBODY_ERASED) else None)
-        async with contextlib.aclosing(_ahead(_judged(pool, held.id, reader))) as batches:
-            async for batch in batches:
-                await _take(db, held.id, plan, batch, result)
-                progress.done += batch.lines
+        async with contextlib.aclosing(_judged(pool, held.id, reader)) as batches:
+            batch = await anext(batches, None)
+            while batch is not None:
+                await _stage(db, held.id, batch, result)
+                # The next lines are checked while PostgreSQL merges these, not while it is fed: both would want the interpreter.
+                following = asyncio.ensure_future(anext(batches, None))
+                try:
+                    if batch.count:
+                        merged = await _merge(db, held.id, plan, merge)
+                        result.created += merged["created"]
+                        result.updated += merged["updated"]
+                        result.rejected += merged["conflicts"]
+                        result.skipped += batch.count - merged["created"] - merged["updated"] - merged["conflicts"]
+                    progress.done += batch.lines
+                    batch = await following
+                finally:
+                    following.cancel()
+                    await asyncio.wait({following})
         if not reader.started:
             raise Invalid("The file is empty.", code="empty_file")
         await queue.finish(db, held, result, done=progress.done)
@@ -205,30 +235,19 @@ class _Reader:
 
 
 async def _judged(pool: Pool, job_id: int, reader: _Reader) -> AsyncGenerator[Batch]:
-    seq, final = 0, False
+    seq, final, part = 0, False, FIRST_PART
     while not final:
         async with pool.acquire() as db:
-            data = await db.fetchval(SLICE_OF, job_id, seq)
-        final = data is None
-        yield await asyncio.to_thread(reader.read, data or b"", final=final)
+            data = await db.fetchval(SLICE_OF, job_id, seq) or b""
+        final = not data
+        for start in range(0, len(data), part) if data else (0,):
+            yield await asyncio.to_thread(reader.read, data[start : start + part], final=final)
+        part = SLICE
         seq += 1
 
 
-async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
-    """Let the next slice be checked while PostgreSQL merges this one."""
-    following = asyncio.ensure_future(anext(batches, None))
-    try:
-        while (batch := await following) is not None:
-            following = asyncio.ensure_future(anext(batches, None))
-            yield batch
-    finally:
-        following.cancel()
-        await asyncio.wait({following})
-        await batches.aclose()
-
-
-async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: Result) -> None:
-    """Merge one batch; of later lines with an address this transaction wrote already, the row's ``xmin`` tells."""
+async def _stage(db: Connection, job_id: int, batch: Batch, result: Result) -> None:
+    """Hand PostgreSQL the lines that may come in, and write down those that may not."""
     result.skipped += batch.repeated
     if batch.rejected:
         lines = [(job_id, *reject) for reject in batch.rejected]
@@ -236,25 +255,20 @@ async def _take(db: Connection, job_id: int, plan: Plan, batch: Batch, result: R
             "job_rejects", records=lines, columns=("job_id", "line", "email", "reason"), timeout=PATIENCE
         )
         result.rejected += len(batch.rejected)
-    if not batch.count:
-        return
-    await db.copy_to_table("staging", source=io.BytesIO(batch.staged), columns=STAGED, timeout=PATIENCE)
-    merged = await _merge(db, job_id, plan)
-    await db.execute("TRUNCATE staging")
-    result.created += merged["created"]
-    result.updated += merged["updated"]
-    result.rejected += merged["conflicts"]
-    result.skipped += batch.count - merged["created"] - merged["updated"] - merged["conflicts"]
+    if batch.count:
+        await db.copy_to_table("staging", source=io.BytesIO(batch.staged), columns=STAGED, timeout=PATIENCE)
 
 
-async def _merge(db: Connection, job_id: int, plan: Plan) -> Any:
+async def _merge(db: Connection, job_id: int, plan: Plan, merge: str) -> Any:
+    """Merge what is staged; of later lines with an address this transaction wrote already, the row's ``xmin`` tells."""
     consent = plan.consent
     words = consents.version(consent.text, consent.policy_url)
-    return await db.fetchrow(
-        MERGE, job_id, plan.on_conflict, consent.purpose, consent.text, words, consent.policy_url, consent.source,
-        consent.page, consent.ip, consent.user_agent, consent.at, {"import_id": job_id, "how": "created"}, {"import_id": job_id, "how": "updated"},
-        timeout=PATIENCE,
+    merged = await db.fetchrow(
+        merge, job_id, plan.on_conflict, consent.purpose, consent.text, words, consent.policy_url, consent.source,
+        consent.page, consent.ip, consent.user_agent, consent.at, timeout=PATIENCE,
     )  # fmt: skip
+    await db.execute("TRUNCATE staging")
+    return merged
 
 
 async def get(db: Connection, import_id: int) -> Job:

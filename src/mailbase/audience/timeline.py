@@ -1,4 +1,7 @@
-"""The timeline: what happened with one person, newest first. Opens and clicks live in ``signals`` and are merged in."""
+"""The timeline: what happened with one person, newest first.
+
+Opens and clicks live in ``signals``, imports in the ledger of consents, of which each writes a line a person; they are merged in.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +22,7 @@ class Event(msgspec.Struct):
     """One line of the timeline."""
 
     id: int
-    """Orders the lines of both tables: microseconds since 1970, then the table, then the row."""
+    """Orders the lines of all tables: microseconds since 1970, then whether it is a signal, then the row."""
     kind: str
     at: datetime
     campaign_id: int | None
@@ -53,6 +56,10 @@ SELECT * FROM (
     SELECT ((extract(epoch FROM at) * 1000000)::bigint << 11) | 1024 | (id & 1023) AS id, kind, at, campaign_id, delivery_id, form_id, data
       FROM subscriber_events WHERE subscriber_id = $1
     UNION ALL
+    SELECT ((extract(epoch FROM imported_at) * 1000000)::bigint << 11) | 1024 | (id & 1023), 'imported', imported_at, NULL, NULL, NULL,
+           jsonb_build_object('import_id', import_id, 'how', CASE WHEN import_created THEN 'created' ELSE 'updated' END)
+      FROM consents WHERE subscriber_id = $1 AND import_id IS NOT NULL
+    UNION ALL
     SELECT ((extract(epoch FROM at) * 1000000)::bigint << 11) | (id & 1023), CASE kind WHEN 'open' THEN 'opened' ELSE 'clicked' END, at, campaign_id, delivery_id,
            NULL, jsonb_strip_nulls(jsonb_build_object('link', link, 'verdict', verdict, 'reason', reason))
       FROM signals WHERE subscriber_id = $1
@@ -71,6 +78,7 @@ async def page(
 
 COUNT = """
 SELECT (SELECT count(*) FROM subscriber_events WHERE subscriber_id = $1) + (SELECT count(*) FROM signals WHERE subscriber_id = $1)
+     + (SELECT count(*) FROM consents WHERE subscriber_id = $1 AND import_id IS NOT NULL)
 """
 
 
