@@ -22,16 +22,17 @@ HTML = (
 )
 
 
-async def add_domain(db, name="news.example", *, preset="none", schedule=None, signing=False):
-    """Add a verified domain; with ``signing`` it gets a key of 1024 bits (quick to make)."""
+async def add_domain(db, name="news.example", *, preset="none", schedule=None, signing=False, rules=None):
+    """Add a verified domain; with ``signing`` it gets a key of 1024 bits (quick to make). ``rules``: its own numbers of warm-up."""
     domain_id = await db.fetchval(
         "INSERT INTO domains (name, status, signing, verified_at) VALUES ($1, 'verified', $2, now()) RETURNING id",
         name,
         signing,
     )
     await db.execute(
-        "INSERT INTO warmups (domain_id, preset, schedule) VALUES ($1, $2, $3)", domain_id, preset, schedule
-    )
+        "INSERT INTO warmups (domain_id, preset, schedule, rules) VALUES ($1, $2, $3, $4)",
+        domain_id, preset, schedule, rules or {},
+    )  # fmt: skip
     if signing:
         private = keys.generate(1024)
         key_id = await db.fetchval(

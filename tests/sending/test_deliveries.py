@@ -47,8 +47,10 @@ async def lease(db, campaign_id, limit=100, now=START):
 
 async def mark(db, campaign_id, domain_id, fence, letters, now=START):  # noqa: PLR0917  (reads as a sentence)
     """Mark letters."""
-    pairs = [(letter.id, letter.email or "") for letter in letters]
-    return await marks.mark_campaign(db, campaign_id, domain_id, fence, pairs, to_outbox=False, slot=1, now=now)
+    pairs = [marks.Pair(letter.id, letter.email or "", letter.provider, letter.tier) for letter in letters]
+    return await marks.mark_campaign(
+        db, campaign_id, domain_id, fence, pairs, egress="relay", to_outbox=False, slot=1, now=now
+    )
 
 
 async def record(db, campaign_id, domain_id, fence, results, now=START, bucket=None):  # noqa: PLR0917

@@ -8,26 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailbase.sending import leases, marks, warmup
+from mailbase.sending import leases, marks, warmup, warmup_judge, warmup_rules, warmup_take
+from mailbase.sending.marks import Pair
+from mailbase.sending.warmup_rules import Cap
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
+AT_ONCE = {"active_hours": 1}
 
 
 def test_the_tables_are_the_published_ones():
     """Cautious grows by 26 % a day from 50; standard and fast are the tables; the ladder goes on behind them."""
-    cautious = [warmup.cap("cautious", None, level).day for level in range(1, 22)]
+    cautious = [warmup_rules.level_cap("cautious", None, level) for level in range(1, 22)]
     assert cautious == [50, 63, 79, 100, 126, 159, 200, 252, 318, 400, 504, 635, 801, 1009, 1271, 1602, 2018, 2543, 3204, 4037, 5086]  # fmt: skip
-    assert [warmup.cap("standard", None, level).day for level in (1, 2, 11)] == [200, 500, 100_000]
-    assert warmup.cap("fast", None, 1) == warmup.Cap(480, 20)
-    assert [warmup.cap("custom", [10, 30], level).day for level in range(1, 7)] == [10, 30, 60, 60, 60, 120]
-    assert warmup.cap("none", None, 1) is None
+    assert [warmup_rules.level_cap("standard", None, level) for level in (1, 2, 11)] == [200, 500, 100_000]
+    assert warmup_rules.cap("fast", None, 1) == Cap(480, 20)
+    assert [warmup_rules.level_cap("custom", [10, 30], level) for level in range(1, 7)] == [10, 30, 60, 60, 60, 120]
+    assert warmup_rules.cap("none", None, 1) is None
 
 
 @given(preset=st.sampled_from(["cautious", "standard", "fast", "custom"]), level=st.integers(1, 400))
 def test_a_cap_never_falls_as_the_level_rises(preset, level):
     """Each level allows at least what the one before allowed."""
-    now, following = (warmup.cap(preset, [5, 7, 9], number) for number in (level, level + 1))
+    now, following = (warmup_rules.cap(preset, [5, 7, 9], number) for number in (level, level + 1))
     assert following.day >= now.day > 0
 
 
@@ -43,14 +46,16 @@ async def mark_some(pool, campaign_id, domain_id, n, now):
         fence, letters = await leases.lease_campaign(db, campaign_id, n, slot=1, now=now)
         if not letters:
             return 0
-        pairs = [(letter.id, letter.email) for letter in letters]
-        marked = await marks.mark_campaign(db, campaign_id, domain_id, fence, pairs, to_outbox=False, slot=1, now=now)
+        pairs = [Pair(letter.id, letter.email, letter.provider, letter.tier) for letter in letters]
+        marked = await marks.mark_campaign(
+            db, campaign_id, domain_id, fence, pairs, egress="relay", to_outbox=False, slot=1, now=now
+        )
         return len(marked.ids)
 
 
 async def test_parallel_workers_never_exceed_a_cap(pool, db):
     """Ten workers that take at once hand over exactly the cap, and the rest stays in the queue."""
-    domain_id = await add_domain(db, preset="custom", schedule=[37])
+    domain_id = await add_domain(db, preset="custom", schedule=[37], rules=AT_ONCE)
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 200))
     taken = await asyncio.gather(*[mark_some(pool, campaign_id, domain_id, 15, None) for _ in range(10)])
     assert sum(taken) == 37
@@ -65,7 +70,7 @@ async def test_no_sliding_day_exceeds_the_cap(pool, steps):
     """Whatever the pauses between the batches: in any 24 hours no more than the cap leaves."""
     async with pool.acquire() as db:
         await db.execute("TRUNCATE deliveries, campaigns, subscribers, counters, domains CASCADE")
-        domain_id = await add_domain(db, preset="custom", schedule=[40])
+        domain_id = await add_domain(db, preset="custom", schedule=[40], rules=AT_ONCE)
         campaign_id = await add_campaign(db, domain_id, await add_people(db, 300))
         await db.execute("UPDATE deliveries SET due_at = $1", START)
     now, left = START, []
@@ -78,25 +83,32 @@ async def test_no_sliding_day_exceeds_the_cap(pool, steps):
 
 async def test_what_is_given_back_can_be_taken_again(db):
     """A refusal before DATA returns the allowance to the ten minutes it was taken from."""
-    domain_id = await add_domain(db, preset="custom", schedule=[10])
+    domain_id = await add_domain(db, preset="custom", schedule=[10], rules=AT_ONCE)
     async with db.transaction():
-        grant = await warmup.take(db, domain_id, 25, to_outbox=False, now=START)
-    assert grant.granted == 10
-    await warmup.give_back(db, domain_id, grant.bucket, 4)
+        grants = await warmup_take.take(db, domain_id, "relay", {"other": [0] * 25}, to_outbox=False, now=START)
+    assert grants.granted == {"other": 10}
+    await warmup_take.give_back(db, domain_id, "relay", "other", grants.bucket, 4)
     assert await warmup.remaining(db, domain_id, to_outbox=False, now=START) == 4
+
+
+async def take(db, domain_id, n, now, provider="other"):
+    """Take letters of one provider; return how many were granted."""
+    async with db.transaction():
+        grants = await warmup_take.take(db, domain_id, "relay", {provider: [0] * n}, to_outbox=False, now=now)
+    return grants.granted[provider]
 
 
 async def test_fast_is_held_by_the_hour(db):
     """The fast preset's number binds any hour; two hours later there is room again."""
     domain_id = await add_domain(db, preset="fast")
-    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START)).granted == 20
-    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START + timedelta(minutes=59))).granted == 0
-    assert (await warmup.take(db, domain_id, 100, to_outbox=False, now=START + timedelta(hours=2))).granted == 20
+    assert await take(db, domain_id, 100, START) == 20
+    assert await take(db, domain_id, 100, START + timedelta(minutes=59)) == 0
+    assert await take(db, domain_id, 100, START + timedelta(hours=2)) == 20
 
 
 async def test_a_paused_domain_sends_no_campaign(pool, db):
     """Paused by hand, a domain hands over nothing until it is let go on."""
-    domain_id = await add_domain(db, preset="standard")
+    domain_id = await add_domain(db, preset="standard", rules=AT_ONCE)
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 5))
     await warmup.set_state(db, domain_id, "paused", "by hand")
     assert await mark_some(pool, campaign_id, domain_id, 5, None) == 0
@@ -105,30 +117,47 @@ async def test_a_paused_domain_sends_no_campaign(pool, db):
 
 
 async def advance(db, day, hour=1):
-    """Judge as of a day in March."""
-    await warmup.advance(db, to_outbox=False, now=datetime(2026, 3, day, hour, tzinfo=UTC))
-    return await db.fetchval("SELECT level FROM warmups")
+    """Judge as of a day in March; return the level of the total."""
+    await warmup_judge.judge(db, to_outbox=False, now=datetime(2026, 3, day, hour, tzinfo=UTC))
+    return await db.fetchval("SELECT level FROM warmup_keys WHERE provider = '*'")
+
+
+async def sent(db, domain_id, n, day):
+    """Send letters on a day in March."""
+    await db.execute(
+        "INSERT INTO warmup_keys (domain_id, egress, provider) VALUES ($1, 'relay', '*') ON CONFLICT DO NOTHING",
+        domain_id,
+    )
+    await warmup_take.note(db, domain_id, "relay", {"other": n}, now=datetime(2026, 3, day, 9, tzinfo=UTC))
 
 
 async def test_the_level_rises_by_days_that_used_their_cap(db):
     """A day with 80 % of its cap raises the level once; an idle day never; silence brings it down again."""
     domain_id = await add_domain(db, preset="cautious")
+    await sent(db, domain_id, 40, 1)
     assert await advance(db, 1) == 1
-    await warmup.note(db, domain_id, 40, now=datetime(2026, 3, 1, 9, tzinfo=UTC))
     assert await advance(db, 2) == 2
     assert await advance(db, 2, hour=5) == 2
     assert await advance(db, 3) == 2
-    await warmup.note(db, domain_id, 49, now=datetime(2026, 3, 3, 9, tzinfo=UTC))
+    await sent(db, domain_id, 49, 3)
     assert await advance(db, 4) == 2
     assert Counter([await advance(db, day) for day in range(5, 12)]) == {2: 6, 1: 1}
     assert (await warmup.get(db, domain_id, to_outbox=False, now=datetime(2026, 3, 3, 20, tzinfo=UTC))).sent_today == 49
-    assert await db.fetchval("SELECT day FROM warmups") == date(2026, 3, 11)
+    assert await db.fetchval("SELECT judged_on FROM warmup_keys") == date(2026, 3, 11)
+    said = await db.fetch("SELECT decision, level_before, level_after, reason FROM warmup_history ORDER BY id")
+    assert [tuple(row) for row in said] == [
+        ("advance", 1, 2, "40 of 50 letters went out in good health."),
+        ("stay", 2, 2, "49 of 63 letters went out: too few to go on."),
+        ("step_back", 2, 1, "Nothing was sent for 8 days."),
+    ]
 
 
 async def test_another_preset_begins_at_its_first_level(db):
     """Choosing a preset starts it; choosing the same one again changes nothing."""
     domain_id = await add_domain(db, preset="cautious")
-    await db.execute("UPDATE warmups SET level = 9")
+    await db.execute(
+        "INSERT INTO warmup_keys (domain_id, egress, provider, level) VALUES ($1, 'relay', '*', 9)", domain_id
+    )
     await warmup.set_preset(db, domain_id, "cautious", None)
     assert (await warmup.get(db, domain_id, to_outbox=False)).day == 9
     await warmup.set_preset(db, domain_id, "custom", [5])

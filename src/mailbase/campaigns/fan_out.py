@@ -59,7 +59,7 @@ UPDATE campaigns SET fan_out_after = $2, fanned_out = $3 WHERE id = $1
 """
 
 
-async def _create_slice(db: Connection, _now: datetime | None, size: int) -> bool:
+async def _create_slice(db: Connection, now: datetime | None, size: int) -> bool:
     row = await db.fetchrow(FANNING)
     if row is None:
         return False
@@ -73,7 +73,7 @@ async def _create_slice(db: Connection, _now: datetime | None, size: int) -> boo
         upper=upper,
         limit=size,
     )
-    await deliveries.create_slice(db, row["id"], row["domain_id"], ids, slot=counters.own_slot())
+    await deliveries.create_slice(db, row["id"], row["domain_id"], ids, slot=counters.own_slot(), now=now)
     done = len(ids) < size
     await db.execute(ADVANCE, row["id"], upper if done else ids[-1], done)
     return True
@@ -83,7 +83,10 @@ async def _create_slice(db: Connection, _now: datetime | None, size: int) -> boo
 OVERDUE = """
 SELECT id FROM campaigns
 WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <= COALESCE($1, now())
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1)
+    AND COALESCE(
+        (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1),
+        (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1)
+    )
 ORDER BY id LIMIT 1
 FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -99,7 +102,10 @@ async def _expire(db: Connection, now: datetime | None, size: int) -> bool:
 CLEARING = """
 SELECT id FROM campaigns
 WHERE status = 'cancelled' AND finished_at IS NULL
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1)
+    AND COALESCE(
+        (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1),
+        (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1)
+    )
 ORDER BY id LIMIT 1
 FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -116,7 +122,8 @@ async def _clear_cancelled(db: Connection, _now: datetime | None, size: int) -> 
 FINISHING = """
 SELECT id FROM campaigns
 WHERE finished_at IS NULL AND (status = 'cancelled' OR status = 'sending' AND fanned_out)
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1) IS NULL
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1) IS NULL
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1) IS NULL
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over') ORDER BY lease_until LIMIT 1) IS NULL
 ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED

@@ -83,7 +83,8 @@ async def cancel(db: Connection, campaign_id: int) -> Campaign:
 FINISH = """
 UPDATE campaigns SET status = CASE status WHEN 'sending' THEN 'sent' ELSE status END, finished_at = now(), updated_at = now()
 WHERE id = ANY($1::bigint[]) AND (status = 'cancelled' OR status = 'sending' AND fanned_out) AND finished_at IS NULL
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('queued', 'deferred') ORDER BY due_at LIMIT 1) IS NULL
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1) IS NULL
+    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1) IS NULL
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over') ORDER BY lease_until LIMIT 1) IS NULL
 RETURNING id
 """

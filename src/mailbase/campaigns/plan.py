@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.sending import warmup
+from mailbase.sending import warmup, warmup_rules
 
 LETTERS_A_SECOND: Final = 100
 """What a relay usually takes over ten connections; only for the last few minutes of a forecast."""
@@ -95,7 +95,9 @@ def _last(letters: int, openings: list[tuple[datetime, int]], allowance: Allowan
 
 
 TAKEN = """
-SELECT bucket, taken FROM allowances WHERE domain_id = $1 AND bucket > now() - $2::interval AND taken > 0 ORDER BY bucket
+SELECT bucket, sum(taken)::bigint AS taken FROM allowances
+WHERE domain_id = $1 AND provider = '*' AND bucket > now() - $2::interval AND taken > 0
+GROUP BY bucket ORDER BY bucket
 """
 
 
@@ -104,8 +106,7 @@ async def allowance_of(db: Connection, domain_id: int, *, to_outbox: bool) -> Al
     state = await warmup.get(db, domain_id, to_outbox=to_outbox)
     if state.cap_today is None:
         return Allowance(None)
-    cap = warmup.cap(state.preset, state.schedule, state.day)
-    hourly = cap is not None and cap.hour is not None
+    hourly = state.preset == "fast" and bool(state.cap_today)
     window = HOUR_WINDOW if hourly else DAY_WINDOW
-    limit = cap.hour if cap is not None and cap.hour is not None and state.cap_today else state.cap_today
+    limit = warmup_rules.level_cap(state.preset, state.schedule, state.day) if hourly else state.cap_today
     return Allowance(limit, window, [(row["bucket"], row["taken"]) for row in await db.fetch(TAKEN, domain_id, window)])

@@ -11,10 +11,12 @@ transaction, by :func:`moved`.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 from mailbase.db import Connection
 from mailbase.sending import counters
+from mailbase.sending.warmup_rules import Rules
 
 State = Literal["queued", "leased", "handing_over", "sent", "deferred", "failed", "bounced", "unknown", "skipped"]
 
@@ -36,40 +38,73 @@ def moved(campaign_id: int, provider: str, old: str | None, new: str, n: int = 1
         yield campaign_id, f"provider.{provider}.{after}", n
 
 
+# Tiers in one go over the slice; where nothing is held everybody's rank is 0, and letters leave in the order they were made in.
 CREATE_SLICE = """
-WITH created AS (
-    INSERT INTO deliveries (campaign_id, subscriber_id, domain_id, provider)
-    SELECT $1, subscriber.id, $2, COALESCE(recipient_domains.provider, 'other')
+WITH held AS MATERIALIZED (
+    SELECT COALESCE((SELECT preset IS DISTINCT FROM 'none' OR restricted FROM warmups WHERE domain_id = $2), true) AS so,
+        COALESCE($4, now()) AS now
+), created AS (
+    INSERT INTO deliveries (campaign_id, subscriber_id, domain_id, provider, rank)
+    SELECT $1, subscriber.id, $2, COALESCE(recipient_domains.provider, 'other'), CASE WHEN held.so THEN
+        CASE
+            WHEN subscriber.confirmed_at > held.now - make_interval(days => $5) THEN 0
+            WHEN engaged.clicked_at > held.now - make_interval(days => $6) THEN 1
+            WHEN engaged.at > held.now - make_interval(days => $6) THEN 2
+            WHEN subscriber.created_at > held.now - make_interval(days => $6) AND subscriber.source IS DISTINCT FROM 'import'
+                AND NOT EXISTS (
+                    SELECT FROM deliveries AS past
+                    WHERE past.subscriber_id = subscriber.id AND past.campaign_id <> $1
+                ) THEN 3
+            WHEN engaged.at > held.now - make_interval(days => $7) THEN 4
+            WHEN engaged.at > held.now - make_interval(days => $8) THEN 5
+            ELSE 6
+        END << 27 | (hashint8extended(subscriber.id, $1) & 134217727)::integer
+    ELSE 0 END
     FROM unnest($3::bigint[]) AS picked (id)
     JOIN subscribers AS subscriber ON subscriber.id = picked.id
         AND subscriber.id BETWEEN ($3::bigint[])[1] AND ($3::bigint[])[cardinality($3::bigint[])]
+    CROSS JOIN held
+    LEFT JOIN engaged ON held.so AND engaged.subscriber_id = subscriber.id
     LEFT JOIN recipient_domains ON recipient_domains.domain = subscriber.domain
     ORDER BY subscriber.id
     ON CONFLICT (campaign_id, subscriber_id) DO NOTHING
-    RETURNING 1
+    RETURNING provider
+), lanes AS (
+    INSERT INTO campaign_lanes AS lane (campaign_id, provider, letters)
+    SELECT $1, provider, count(*) FROM created GROUP BY provider ORDER BY provider
+    ON CONFLICT (campaign_id, provider) DO UPDATE SET letters = lane.letters + excluded.letters
 )
 SELECT count(*), pg_notify('mailbase_sending', '') FROM created
 """
 
 
 async def create_slice(
-    db: Connection, campaign_id: int, domain_id: int, subscriber_ids: Sequence[int], *, slot: int
+    db: Connection,
+    campaign_id: int,
+    domain_id: int,
+    subscriber_ids: Sequence[int],
+    *,
+    slot: int,
+    now: datetime | None = None,
+    tier_days: tuple[int, int, int, int] = Rules().tier_days,
 ) -> int:
     """Queue a letter for each subscriber (ids ascending) that has none of this campaign yet; return how many were new.
 
     Runs in the caller's transaction (with the cursor of the fan-out); workers are woken when it commits.
     """
-    created: int = await db.fetchval(CREATE_SLICE, campaign_id, domain_id, subscriber_ids)
+    created: int = await db.fetchval(CREATE_SLICE, campaign_id, domain_id, subscriber_ids, now, *tier_days)
     await counters.add(db, moved(campaign_id, "", None, "queued", created), slot=slot)
     return created
 
 
+# Two kinds of waiting, an index each.
 SKIP_WAITING = """
-WITH waiting AS (
-    SELECT id, state FROM deliveries
-    WHERE campaign_id = $1 AND state IN ('queued', 'deferred')
-    ORDER BY due_at, id LIMIT $3
-    FOR UPDATE
+WITH fresh AS (
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' LIMIT $3 FOR UPDATE
+), again AS (
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' LIMIT $3 FOR UPDATE
+), waiting AS (
+    SELECT * FROM fresh UNION ALL SELECT * FROM again LIMIT $3
 ), skipped AS (
     UPDATE deliveries AS delivery SET state = 'skipped', reason = $2
     FROM waiting WHERE delivery.id = waiting.id

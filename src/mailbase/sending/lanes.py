@@ -6,8 +6,9 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatcher` sets th
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from random import Random
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -16,14 +17,16 @@ from mailbase.audience.suppressions import erased_value
 from mailbase.db import Connection, Pool
 from mailbase.errors import MailbaseError
 from mailbase.letters.content import Attachment
-from mailbase.sending import compose, leases, marks, warmup
+from mailbase.sending import compose, leases, marks
+from mailbase.sending.campaign_queue import CampaignQueue
 from mailbase.sending.compose import Stream, Streams
 from mailbase.sending.dkim import Signer
-from mailbase.sending.leases import CampaignLetter, Due, MessageLetter
-from mailbase.sending.marks import Marked
+from mailbase.sending.leases import CampaignLetter, MessageLetter
+from mailbase.sending.marks import Marked, Pair
 from mailbase.sending.outcomes import Envelope
 from mailbase.sending.records import Handed
 from mailbase.sending.signers import Signers
+from mailbase.sending.waiting import Due
 from mailbase.tokens import Tokens
 
 MESSAGES: Final = 64
@@ -91,7 +94,7 @@ class CampaignBatch(Batch):
 
     def __init__(
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
-        interests: dict[int, str], capped: bool, to_outbox: bool, slot: int,
+        interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int,
     ) -> None:  # fmt: skip
         super().__init__(holding, [letter.id for letter in letters])
         self._letters = deque(letters)
@@ -100,6 +103,8 @@ class CampaignBatch(Batch):
         self._signer = signer
         self._interests = interests
         self._capped = capped
+        self._tiers = {letter.id: letter.tier for letter in letters}
+        self._egress = egress
         self._to_outbox = to_outbox
         self._slot = slot
 
@@ -125,9 +130,10 @@ class CampaignBatch(Batch):
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
         """Mark letters ``handing_over``."""
+        pairs = [Pair(one.id, one.proof, one.handed.provider, self._tiers[one.id]) for one in ready]
         marked = await marks.mark_campaign(
-            db, self._due.campaign_id, self._due.domain_id, self.holding.fence, [(one.id, one.proof) for one in ready],
-            to_outbox=self._to_outbox, slot=self._slot, capped=self._capped,
+            db, self._due.campaign_id, self._due.domain_id, self.holding.fence, pairs,
+            egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, capped=self._capped,
         )  # fmt: skip
         self._capped = self._capped or marked.bucket is not None or marked.held
         return marked
@@ -143,38 +149,43 @@ class CampaignSource:
 
     name = "campaigns"
 
-    def __init__(self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta) -> None:
+    def __init__(
+        self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta,
+        egress: str | None = None, full: Callable[[], Collection[str]] = tuple,
+    ) -> None:  # fmt: skip
+        """``egress`` is the name of the way out, by which the warm-up counts; ``full``: of whom it takes no more just now."""
         self._streams = streams
         self._signers = signers
         self._to_outbox = to_outbox
         self._slot = slot
         self._lease = lease
-        self._last = 0
+        self._egress = egress or ("outbox" if to_outbox else "relay")
+        self._queue = CampaignQueue(
+            self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full  # noqa: S311  (chance, no secret)
+        )  # fmt: skip
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:
         """Lease from the next campaign in turn that may send."""
         async with pool.acquire() as db:
-            found = await leases.due(db)
-            # In turn: the campaigns behind the last one first.
-            for due in sorted(found, key=lambda due: (due.campaign_id <= self._last, due.campaign_id)):
-                left = await warmup.remaining(db, due.domain_id, to_outbox=self._to_outbox)
-                if left == 0 or (stream := await self._streams.get(db, due.campaign_id)) is None:
-                    continue
-                signer = await self._signers.get(db, due.key_id)
-                until = boottime() + self._lease.total_seconds()
-                fence, letters = await leases.lease_campaign(
-                    db, due.campaign_id, limit if left is None else min(limit, left), slot=self._slot, lease=self._lease
-                )
-                if not letters:
-                    continue
-                self._last = due.campaign_id
-                chosen = any(letter.interests for letter in letters)
-                interests = {row["id"]: row["slug"] for row in await db.fetch(INTERESTS)} if chosen else {}
-                return CampaignBatch(
-                    Holding(fence, until), letters, due=due, stream=stream, signer=signer, interests=interests,
-                    capped=left is not None, to_outbox=self._to_outbox, slot=self._slot,
-                )  # fmt: skip
-        return None
+            until = boottime() + self._lease.total_seconds()
+            leased = await self._queue.lease(db, limit, accept=self._has_content)
+            if leased is None:
+                return None
+            due = leased.due
+            stream = await self._streams.get(db, due.campaign_id)
+            if stream is None:
+                await leases.release(db, [letter.id for letter in leased.letters], leased.fence)
+                return None
+            signer = await self._signers.get(db, due.key_id)
+            chosen = any(letter.interests for letter in leased.letters)
+            interests = {row["id"]: row["slug"] for row in await db.fetch(INTERESTS)} if chosen else {}
+            return CampaignBatch(
+                Holding(leased.fence, until), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
+                capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot,
+            )  # fmt: skip
+
+    async def _has_content(self, db: Connection, due: Due) -> bool:
+        return await self._streams.get(db, due.campaign_id) is not None
 
 
 class MessageBatch(Batch):
@@ -186,11 +197,16 @@ class MessageBatch(Batch):
         letters: list[tuple[MessageLetter, Signer | None]],
         erasure_key: bytes,
         tokens: Tokens | None,
+        *,
+        egress: str,
+        to_outbox: bool,
     ) -> None:
         super().__init__(holding, [letter.id for letter, _ in letters])
         self._letters = deque(letters)
         self._erasure_key = erasure_key
         self._tokens = tokens
+        self._egress = egress
+        self._to_outbox = to_outbox
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next message; its files are read only now."""
@@ -215,7 +231,13 @@ class MessageBatch(Batch):
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
         """Mark messages ``handing_over``."""
-        return await marks.mark_messages(db, self.holding.fence, [(one.id, one.proof) for one in ready])
+        return await marks.mark_messages(
+            db,
+            self.holding.fence,
+            [(one.id, one.proof) for one in ready],
+            egress=self._egress,
+            to_outbox=self._to_outbox,
+        )
 
 
 class MessageSource:
@@ -223,8 +245,19 @@ class MessageSource:
 
     name = "messages"
 
-    def __init__(self, signers: Signers, erasure_key: bytes, *, lease: timedelta, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self,
+        signers: Signers,
+        erasure_key: bytes,
+        *,
+        lease: timedelta,
+        tokens: Tokens | None = None,
+        egress: str = "relay",
+        to_outbox: bool = False,
+    ) -> None:
         self._signers = signers
+        self._egress = egress
+        self._to_outbox = to_outbox
         self._erasure_key = erasure_key
         self._lease = lease
         self._tokens = tokens
@@ -237,4 +270,11 @@ class MessageSource:
             if not letters:
                 return None
             signed = [(letter, await self._signers.get(db, letter.key_id)) for letter in letters]
-        return MessageBatch(Holding(fence, until), signed, self._erasure_key, self._tokens)
+        return MessageBatch(
+            Holding(fence, until),
+            signed,
+            self._erasure_key,
+            self._tokens,
+            egress=self._egress,
+            to_outbox=self._to_outbox,
+        )

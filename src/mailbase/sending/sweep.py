@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Pool
-from mailbase.sending import leases, warmup
+from mailbase.sending import leases, warmup_judge
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def run(pool: Pool, *, slot: int, to_outbox: bool, stop: asyncio.Event) ->
                 if taken_back := await leases.expire(db, slot=slot):
                     log.warning("%d letters were held by a worker that is gone; taken back", taken_back)
                 if clock() - judged >= JUDGE_EVERY:
-                    await warmup.advance(db, to_outbox=to_outbox)
+                    await warmup_judge.judge(db, to_outbox=to_outbox)
                     judged = clock()
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             log.warning("the sweep waits for the database: %s", error)

@@ -1,66 +1,33 @@
-"""Warm-up: how many letters a domain may send, growing by warm-up days, taken before a letter goes out.
+"""Warm-up: a domain earns its name slowly, on each way out and with each provider by itself.
 
-A preset is a table of caps by *level* (days that used their cap, not calendar days); after its end the ladder goes on, three
-days a step. Letters are counted in buckets of ten minutes, and a cap binds the sum over any sliding 24 hours (``fast``: any
-sliding hour as well). Campaign letters never exceed it; messages are counted, but never held.
-
-    warming ─▶ warm     and by hand: paused (campaigns send nothing)
+What the owner chose is one row a domain; where each (domain, way out, provider) stands is a key
+(:mod:`~mailbase.sending.warmup_keys`); what may go just now is taken in the mark (:mod:`~mailbase.sending.warmup_take`); once a
+day each key is judged (:mod:`~mailbase.sending.warmup_judge`). All numbers: :mod:`~mailbase.sending.warmup_rules`. This module
+shows it and takes the owner's word.
 """
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.errors import Invalid
+from mailbase.sending import warmup_history, warmup_keys, warmup_rules, warmup_take
+from mailbase.sending.warmup_history import Entry
+from mailbase.sending.warmup_keys import Chosen, Key
+from mailbase.sending.warmup_rules import TOTAL, Preset, Rules
+from mailbase.sending.warmup_take import Grants, Room, room, take
 
-Preset = Literal["cautious", "standard", "fast", "custom", "none"]
+__all__ = ["Grants", "Preset", "Room", "Warmup", "WarmupDetail", "give_back", "note", "room", "take"]
 
-CAUTIOUS: Final = tuple(int(50 * 1.26**day + 0.5) for day in range(21))
-STANDARD: Final = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 50_000, 75_000, 100_000)
-FAST: Final = (
-    20,
-    28,
-    39,
-    55,
-    77,
-    108,
-    151,
-    211,
-    295,
-    413,
-    579,
-    810,
-    1_000,
-    1_587,
-    2_222,
-    3_111,
-    4_356,
-    6_098,
-    8_583,
-    11_953,
-    16_734,
-)
-"""Letters an hour; the day's cap is 24 times that."""
-LADDER: Final = ((50_000, 2.0), (100_000, 1.5), (250_000, 1.2))
-LADDER_DAYS: Final = 3
-BUCKET: Final = timedelta(minutes=10)
-USED: Final = 0.8
-"""The share of its cap a day must have used to count as a warm-up day."""
-LARGEST: Final = 2_000_000_000
-
-
-class Cap(Struct, frozen=True):
-    """What a level allows. ``day``: in any 24 hours; ``hour``: in any hour, where the preset has such a limit."""
-
-    day: int
-    hour: int | None = None
+USUAL: Final = "Growing as planned."
 
 
 class Warmup(Struct, kw_only=True):
-    """A domain's warm-up as it stands. ``day`` is the level, from 1; caps are None where there are none."""
+    """A domain's warm-up as it stands. ``day``: warm-up days so far; caps are None where there are none."""
 
     preset: Preset
     schedule: list[int] | None
@@ -71,32 +38,35 @@ class Warmup(Struct, kw_only=True):
     reason: str | None
 
 
-class Grant(Struct, frozen=True):
-    """An allowance taken: how many letters may go, and where they were counted (None: nothing is held)."""
+class ProviderWarmup(Struct, kw_only=True):
+    """One key. ``used``: letters in the last 24 hours; ``sent_today``: since midnight UTC."""
 
-    granted: int
-    bucket: datetime | None
+    egress: str
+    provider: str
+    day: int
+    level: int
+    cap: int | None
+    cap_hour: int | None
+    used: int
+    sent_today: int
+    state: str
+    until: datetime | None
+    reason: str
+
+
+class WarmupDetail(Warmup, kw_only=True):
+    """All of it. ``providers`` begins with the totals, called ``*``."""
+
+    hold: bool
+    messages_held: bool
+    rules: dict[str, Any]
+    provider_caps: dict[str, int]
+    providers: list[ProviderWarmup]
 
 
 def effective(preset: Preset | None, *, to_outbox: bool) -> Preset:
     """Return the preset that holds: the default is ``cautious``, or ``none`` while letters go to the outbox."""
     return preset or ("none" if to_outbox else "cautious")
-
-
-def cap(preset: Preset, schedule: Sequence[int] | None, level: int) -> Cap | None:
-    """Return what a level (from 1) of a preset allows, or None when nothing is held."""
-    match preset:
-        case "none":
-            return None
-        case "fast":
-            hour = _step(FAST, level)
-            return Cap(min(24 * hour, LARGEST), hour)
-        case "custom":
-            return Cap(_step(schedule or CAUTIOUS, level))
-        case "standard":
-            return Cap(_step(STANDARD, level))
-        case _:
-            return Cap(_step(CAUTIOUS, level))
 
 
 def check(preset: Preset, schedule: Sequence[int] | None) -> None:
@@ -112,193 +82,232 @@ def check(preset: Preset, schedule: Sequence[int] | None) -> None:
         )
 
 
-def _step(table: Sequence[int], level: int) -> int:
-    if level <= len(table):
-        return table[max(level, 1) - 1]
-    value = table[-1]
-    for _ in range((level - len(table) + LADDER_DAYS - 1) // LADDER_DAYS):
-        value = int(value * next((factor for below, factor in LADDER if value < below), 1.1))
-        if value >= LARGEST:
-            return LARGEST
-    return value
-
-
-READ = """
-SELECT warmups.preset, warmups.schedule, COALESCE(warmups.level, 1) AS level, COALESCE(warmups.state, 'warming') AS state, warmups.reason
-FROM domains LEFT JOIN warmups ON warmups.domain_id = domains.id
-WHERE domains.id = $1
-"""
-
 TODAY = """
-SELECT COALESCE(sum(taken), 0) FROM allowances WHERE domain_id = $1 AND bucket >= date_trunc('day', COALESCE($2, now()), 'UTC')
+SELECT egress, provider, sum(taken)::bigint AS taken FROM allowances
+WHERE domain_id = $1 AND bucket >= date_trunc('day', COALESCE($2, now()), 'UTC') AND provider = ANY($3::text[])
+GROUP BY egress, provider
 """
+
+EGRESSES = """
+SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1 ORDER BY egress
+"""
+
+REASON = """
+SELECT reason FROM warmups WHERE domain_id = $1
+"""
+
+
+async def egresses(db: Connection, domain_id: int, *, to_outbox: bool) -> list[str]:
+    """Return the ways out that a domain's letters took; the usual one where there was none yet."""
+    return [row["egress"] for row in await db.fetch(EGRESSES, domain_id)] or ["outbox" if to_outbox else "relay"]
 
 
 async def get(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> Warmup:
-    """Return a domain's warm-up. The domain must exist."""
-    row = (await db.fetch(READ, domain_id))[0]
-    preset = effective(row["preset"], to_outbox=to_outbox)
-    limit = cap(preset, row["schedule"], row["level"])
-    if limit is not None and row["state"] == "paused":
-        limit = Cap(0)
+    """Return a domain's warm-up in short. The domain must exist."""
+    chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    totals: list[tuple[Key, datetime]] = []
+    for egress in await egresses(db, domain_id, to_outbox=to_outbox):
+        found, at, _ = await warmup_take.keys(db, domain_id, egress, [], now=now)
+        totals.append((found[TOTAL], at))
+    sent: int = sum(row["taken"] for row in await db.fetch(TODAY, domain_id, now, [TOTAL]))
+    return _short(chosen, totals, sent, await db.fetchval(REASON, domain_id))
+
+
+def _short(chosen: Chosen, totals: Sequence[tuple[Key, datetime]], sent: int, reason: str | None) -> Warmup:
+    caps = [warmup_keys.cap_of(chosen, key, at) for key, at in totals]
+    limit = None if chosen.preset == "none" else sum(cap.day for cap in caps if cap is not None)
+    key = max((key for key, _ in totals), key=lambda key: key.level)
+    state = "warm" if chosen.preset == "none" else ("held" if chosen.hold else key.state)
+    if chosen.paused:
+        state, limit = "paused", 0
     return Warmup(
-        preset=preset,
-        schedule=row["schedule"],
-        day=row["level"],
-        cap_today=limit.day if limit else None,
-        sent_today=await db.fetchval(TODAY, domain_id, now),
-        state="warm" if limit is None else row["state"],
-        reason=row["reason"],
+        preset=chosen.preset,
+        schedule=chosen.schedule,
+        day=key.level,
+        cap_today=limit,
+        sent_today=sent,
+        state=state,
+        reason=reason if chosen.paused else None,
     )
 
 
-SET = """
-INSERT INTO warmups (domain_id, preset, schedule) VALUES ($1, $2, $3)
-ON CONFLICT (domain_id) DO UPDATE SET
-    level = CASE WHEN warmups.preset IS DISTINCT FROM excluded.preset THEN 1 ELSE warmups.level END,
-    preset = excluded.preset, schedule = excluded.schedule
+PROVIDERS = """
+SELECT provider, egress FROM warmup_keys WHERE domain_id = $1
+UNION SELECT key, $2 FROM domains, jsonb_object_keys(provider_caps) AS key WHERE domains.id = $1
+ORDER BY provider, egress
+"""
+
+REASONS = """
+SELECT egress, provider, reason FROM warmup_keys WHERE domain_id = $1
+"""
+
+CEILINGS = """
+SELECT provider_caps FROM domains WHERE id = $1
 """
 
 
-async def set_preset(db: Connection, domain_id: int, preset: Preset | None, schedule: Sequence[int] | None) -> None:
-    """Choose a preset (None: the default); another one begins at its first level. ``schedule`` belongs to ``custom``."""
-    await db.execute(SET, domain_id, preset, list(schedule) if schedule else None)
+async def detail(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> WarmupDetail:
+    """Return all of a domain's warm-up: the totals first, then each provider that was written to or has a ceiling."""
+    chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    ways = await egresses(db, domain_id, to_outbox=to_outbox)
+    pairs = await db.fetch(PROVIDERS, domain_id, ways[0])
+    names = sorted({row["provider"] for row in pairs} | {TOTAL})
+    today = {(row["egress"], row["provider"]): row["taken"] for row in await db.fetch(TODAY, domain_id, now, names)}
+    reasons = {(row["egress"], row["provider"]): row["reason"] for row in await db.fetch(REASONS, domain_id)}
+    listed = {(row["egress"], row["provider"]) for row in pairs} | {(egress, TOTAL) for egress in ways}
+    totals: list[tuple[Key, datetime]] = []
+    shown: list[ProviderWarmup] = []
+    for egress in ways:
+        found, at, _ = await warmup_take.keys(db, domain_id, egress, names, now=now)
+        totals.append((found[TOTAL], at))
+        shown += [
+            _shown(
+                chosen,
+                found[name],
+                egress=egress,
+                today=today.get((egress, name), 0),
+                reason=reasons.get((egress, name), ""),
+                at=at,
+            )
+            for name in names
+            if (egress, name) in listed
+        ]
+    shown.sort(key=lambda one: (one.provider != TOTAL, one.provider, one.egress))
+    sent = sum(n for (_, provider), n in today.items() if provider == TOTAL)
+    short = _short(chosen, totals, sent, await db.fetchval(REASON, domain_id))
+    return WarmupDetail(
+        **msgspec.structs.asdict(short),
+        hold=chosen.hold,
+        messages_held=not chosen.exempt,
+        rules=msgspec.to_builtins(chosen.rules),
+        provider_caps=await db.fetchval(CEILINGS, domain_id),
+        providers=shown,
+    )
 
 
-SET_STATE = """
-INSERT INTO warmups (domain_id, state, reason) VALUES ($1, $2, $3)
-ON CONFLICT (domain_id) DO UPDATE SET state = excluded.state, reason = excluded.reason
-"""
-
-
-async def set_state(db: Connection, domain_id: int, state: Literal["warming", "paused"], reason: str | None) -> None:
-    """Pause a domain's campaigns, or let them go on."""
-    await db.execute(SET_STATE, domain_id, state, reason)
-
-
-# Twenty minutes more than a window: a bucket is as long as ten, and a letter may leave a while after it was counted.
-TAKEN = """
-SELECT
-    date_bin('10 minutes', clock.now, '2000-01-01 00:00:00+00') AS bucket,
-    COALESCE(sum(taken), 0) AS day,
-    COALESCE(sum(taken) FILTER (WHERE bucket > clock.now - interval '80 minutes'), 0) AS hour
-FROM (SELECT COALESCE($2, clock_timestamp()) AS now) AS clock
-LEFT JOIN allowances ON domain_id = $1 AND bucket > clock.now - interval '24 hours 20 minutes'
-GROUP BY clock.now
-"""
+def _shown(chosen: Chosen, key: Key, *, egress: str, today: int, reason: str, at: datetime) -> ProviderWarmup:
+    cap = warmup_keys.cap_of(chosen, key, at)
+    limits = [value for value in (cap.day if cap else None, key.ceiling) if value is not None]
+    return ProviderWarmup(
+        egress=egress,
+        provider=key.provider,
+        day=key.level,
+        level=warmup_rules.step_of(chosen.preset, chosen.schedule, key.level),
+        cap=0 if chosen.paused or warmup_keys.closed(key, at) else min(limits, default=None),
+        cap_hour=cap.hour if cap else None,
+        used=key.day,
+        sent_today=today,
+        state="paused" if chosen.paused else "warm" if chosen.preset == "none" else key.state,
+        until=key.until if key.until is not None and key.until > at else None,
+        reason=reason or (USUAL if chosen.preset != "none" else "Nothing is held."),
+    )
 
 
 async def remaining(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> int | None:
-    """Return how many campaign letters may go just now, or None when nothing is held. A look, not a promise."""
-    rows = await db.fetch(READ, domain_id)
-    limit = (
-        cap(effective(rows[0]["preset"], to_outbox=to_outbox), rows[0]["schedule"], rows[0]["level"]) if rows else None
-    )
-    if limit is None:
+    """Return how many campaign letters may go just now over all ways out, or None when nothing is held."""
+    chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    if not chosen.capped:
         return None
-    if rows[0]["state"] == "paused":
-        return 0
-    taken = (await db.fetch(TAKEN, domain_id, now))[0]
-    return _left(limit, taken["day"], taken["hour"])
+    total = 0
+    for egress in await egresses(db, domain_id, to_outbox=to_outbox):
+        found = await room(db, domain_id, egress, to_outbox=to_outbox, now=now)
+        total += found.total or 0
+    return total
 
 
-def _left(limit: Cap, day: int, hour: int) -> int:
-    left = limit.day - day
-    return max(min(left, limit.hour - hour) if limit.hour is not None else left, 0)
-
-
-OPEN = """
-INSERT INTO warmups (domain_id) VALUES ($1) ON CONFLICT (domain_id) DO NOTHING
+SET = """
+INSERT INTO warmups (domain_id, preset, schedule, version) VALUES ($1, $2, $3, 1)
+ON CONFLICT (domain_id) DO UPDATE SET preset = excluded.preset, schedule = excluded.schedule, version = warmups.version + 1
+RETURNING (SELECT preset FROM warmups AS old WHERE old.domain_id = $1) AS before
 """
 
-LOCK = """
-SELECT preset, schedule, level, state FROM warmups WHERE domain_id = $1 FOR UPDATE
-"""
-
-COUNT = """
-INSERT INTO allowances (domain_id, bucket, taken) VALUES ($1, $2, $3)
-ON CONFLICT (domain_id, bucket) DO UPDATE SET taken = allowances.taken + excluded.taken
+RESTART = """
+UPDATE warmup_keys SET level = 1, state = 'warming', until = NULL, next_at = NULL, good_level = NULL, probes = 0, reason = '',
+    changed_at = COALESCE($2, now())
+WHERE domain_id = $1
 """
 
 
-async def take(db: Connection, domain_id: int, wanted: int, *, to_outbox: bool, now: datetime | None = None) -> Grant:
-    """Take up to ``wanted`` campaign letters from a domain's allowance, in the caller's transaction, which must be short.
-
-    The domain's row stays locked until its end, so parallel workers queue here. Where nothing is held nothing is counted.
-    """
-    # The lock comes first and alone: a statement that waited for it would still count with its older snapshot.
-    rows = await db.fetch(LOCK, domain_id)
-    if not rows:
-        await db.execute(OPEN, domain_id)
-        rows = await db.fetch(LOCK, domain_id)
-    row = rows[0]
-    limit = cap(effective(row["preset"], to_outbox=to_outbox), row["schedule"], row["level"])
-    if limit is None:
-        return Grant(wanted, None)
-    taken = (await db.fetch(TAKEN, domain_id, now))[0]
-    granted = 0 if row["state"] == "paused" else min(wanted, _left(limit, taken["day"], taken["hour"]))
-    if granted:
-        await db.execute(COUNT, domain_id, taken["bucket"], granted)
-    return Grant(granted, taken["bucket"])
+async def set_preset(
+    db: Connection,
+    domain_id: int,
+    preset: Preset | None,
+    schedule: Sequence[int] | None,
+    *,
+    now: datetime | None = None,
+) -> None:
+    """Choose a preset (None: the default); another one begins at its first level. ``schedule`` belongs to ``custom``."""
+    before: Preset | None = await db.fetchval(SET, domain_id, preset, list(schedule) if schedule else None)
+    if before != preset:
+        await db.execute(RESTART, domain_id, now)
+    what = preset or "the usual one"
+    await warmup_history.write(
+        db, domain_id, [Entry(decision="preset", reason=f"By hand: {what}.", numbers={"schedule": schedule})], now=now
+    )
 
 
-GIVE_BACK = """
-UPDATE allowances SET taken = GREATEST(taken - $3, 0) WHERE domain_id = $1 AND bucket = $2
+SET_STATE = """
+INSERT INTO warmups (domain_id, state, reason, restricted, version) VALUES ($1, $2, $3, $2 = 'paused', 1)
+ON CONFLICT (domain_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, version = warmups.version + 1,
+    restricted = excluded.state = 'paused' OR (SELECT provider_caps <> '{}' FROM domains WHERE domains.id = $1)
+RETURNING pg_notify('mailbase_sending', '')
 """
+
+
+async def set_state(
+    db: Connection,
+    domain_id: int,
+    state: Literal["warming", "paused"],
+    reason: str | None,
+    *,
+    now: datetime | None = None,
+) -> None:
+    """Pause a domain's campaigns, or let them go on."""
+    await db.execute(SET_STATE, domain_id, state, reason)
+    entry = Entry(decision="pause" if state == "paused" else "resume", reason=reason or "By hand.")
+    await warmup_history.write(db, domain_id, [entry], now=now)
+
+
+SET_CEILINGS = """
+UPDATE domains SET provider_caps = $2 WHERE id = $1
+"""
+
+RESTRICT = """
+INSERT INTO warmups (domain_id, restricted, version) VALUES ($1, $2, 1)
+ON CONFLICT (domain_id) DO UPDATE SET restricted = warmups.state = 'paused' OR excluded.restricted, version = warmups.version + 1
+"""
+
+
+async def set_ceilings(db: Connection, domain_id: int, caps: Mapping[str, int], *, now: datetime | None = None) -> None:
+    """Set absolute ceilings: letters a day to a provider, whatever the warm-up allows, over all ways out."""
+    await db.execute(SET_CEILINGS, domain_id, dict(caps))
+    await db.execute(RESTRICT, domain_id, bool(caps))
+    said = ", ".join(f"{provider} {n}" for provider, n in sorted(caps.items())) or "none"
+    entry = Entry(decision="ceilings", reason=f"By hand: {said} a day.", numbers=dict(caps))
+    await warmup_history.write(db, domain_id, [entry], now=now)
+
+
+SET_RULES = """
+INSERT INTO warmups (domain_id, rules, hold, exempt, version) VALUES ($1, $2, $3, $4, 1)
+ON CONFLICT (domain_id) DO UPDATE SET rules = excluded.rules, hold = excluded.hold, exempt = excluded.exempt, version = warmups.version + 1
+"""
+
+
+async def set_rules(
+    db: Connection, domain_id: int, rules: Rules, *, hold: bool, exempt: bool, now: datetime | None = None
+) -> None:
+    """Set a domain's own numbers, whether levels are held, and whether messages are exempt from being held."""
+    numbers = msgspec.to_builtins(rules)
+    await db.execute(SET_RULES, domain_id, numbers, hold, exempt)
+    said = f"By hand: levels are {'held' if hold else 'free to rise'}, messages are {'not ' if exempt else ''}held."
+    await warmup_history.write(db, domain_id, [Entry(decision="rules", reason=said, numbers=numbers)], now=now)
 
 
 async def give_back(db: Connection, domain_id: int, bucket: datetime, n: int) -> None:
     """Give back letters that were counted in ``bucket`` and never went out."""
-    await db.execute(GIVE_BACK, domain_id, bucket, n)
-
-
-NOTE = """
-INSERT INTO allowances (domain_id, bucket, taken)
-VALUES ($1, date_bin('10 minutes', COALESCE($3, clock_timestamp()), '2000-01-01 00:00:00+00'), $2)
-ON CONFLICT (domain_id, bucket) DO UPDATE SET taken = allowances.taken + excluded.taken
-"""
+    await warmup_take.give_back(db, domain_id, "relay", TOTAL, bucket, n)
 
 
 async def note(db: Connection, domain_id: int, n: int, *, now: datetime | None = None) -> None:
-    """Count letters that nothing holds (messages; domains without a cap)."""
-    await db.execute(NOTE, domain_id, n, now)
-
-
-JUDGE = """
-SELECT domain_id, preset, schedule, level, day, today,
-    (SELECT COALESCE(sum(taken), 0) FROM allowances
-     WHERE allowances.domain_id = warmups.domain_id AND (bucket AT TIME ZONE 'UTC')::date = day) AS used,
-    (SELECT max((bucket AT TIME ZONE 'UTC')::date) FROM allowances WHERE allowances.domain_id = warmups.domain_id AND taken > 0) AS last
-FROM warmups, (SELECT (COALESCE($1, now()) AT TIME ZONE 'UTC')::date AS today) AS clock
-WHERE day IS NULL OR day < today
-ORDER BY domain_id
-FOR UPDATE OF warmups SKIP LOCKED
-"""
-
-MOVE = """
-UPDATE warmups SET level = $2, day = $3 WHERE domain_id = $1
-"""
-
-FORGET = """
-DELETE FROM allowances WHERE bucket < COALESCE($1, now()) - interval '40 days'
-"""
-
-
-async def advance(db: Connection, *, to_outbox: bool, now: datetime | None = None) -> None:
-    """Judge each domain's finished day, once: a day that used its cap raises the level; a quiet one never does.
-
-    A domain that has been silent for a week steps back one level for each week, after thirty days to the first.
-    """
-    async with db.transaction():
-        for row in await db.fetch(JUDGE, now):
-            level: int = row["level"]
-            limit = cap(effective(row["preset"], to_outbox=to_outbox), row["schedule"], level)
-            idle = (row["today"] - row["last"]).days if row["last"] else 0
-            if limit is not None and row["day"] is not None and row["used"] >= USED * limit.day:
-                level += 1
-            elif idle > 30:
-                level = 1
-            elif idle > 7 and idle % 7 == 1:
-                level = max(level - 1, 1)
-            await db.execute(MOVE, row["domain_id"], level, row["today"])
-        await db.execute(FORGET, now)
+    """Count letters that nothing holds."""
+    await warmup_take.note(db, domain_id, "relay", {TOTAL: n}, now=now)
