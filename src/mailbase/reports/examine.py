@@ -152,7 +152,7 @@ def _complained(complaint: complaints.Complaint) -> list[Finding]:
             suppress=complaint.counts,
             reporting_mta=complaint.reporting_mta,
         )
-        for recipient in complaint.recipients or [None]
+        for recipient in _somebody(complaint.recipients)
     ]
 
 
@@ -236,10 +236,10 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     if automatic.delayed(mail, notice):
         return [
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
-            for one in people or [None]
+            for one in _somebody(people)
         ]
     findings = []
-    for one in people or [None]:
+    for one in _somebody(people):
         beside = _lead(notices.about(one, people, notice))
         mine = weigh(code_of(beside), status_of(beside), beside, final=True)
         if mine.reason == "uncategorized":
@@ -255,6 +255,11 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
             )
         )
     return findings
+
+
+def _somebody(people: list[str]) -> list[str | None]:
+    """Return the recipients, or the one nobody named."""
+    return [*people] or [None]
 
 
 def _lead(notice: str) -> str:

@@ -81,7 +81,7 @@ def about(recipient: str | None, everyone: list[str], notice: str) -> str:
     if recipient is None or len(everyone) <= 1:
         return text
     low = text.lower()
-    said = []
+    said: list[str] = []
     others = [other.lower() for other in everyone if other.lower() != recipient.lower()]
     mine = recipient.lower()
     at = low.find(mine)

@@ -1,8 +1,6 @@
-"""What a mail server's reply means for one letter: its enhanced status, its bounce class, when to come back.
+"""What a mail server's reply means for one letter: its enhanced status, its bounce class and reason, when to come back.
 
-A refusal is *hard* only when it says that this address does not exist; those words cost a subscriber. Whatever speaks of
-policy, spam, lists or authentication is a *block*: the sender's affair, never the recipient's. Everything else is *soft*.
-Order of evidence: a full mailbox in words, the enhanced status (RFC 3463, RFC 5248), the words, the place of the refusal.
+Which words mean what is said once, in ``reports``: the same rules read the mails that come back.
 """
 
 import re
@@ -11,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from mailbase.reports.judge import judge
 from mailbase.sending.outcomes import BounceClass, Envelope, Kind, Outcome, Phase
 
 LONGEST_LINE = 4096  # RFC 5321 § 4.5.3.1.5 says 512; long URLs in refusals are common
@@ -19,32 +18,11 @@ LONGEST_REPLY = 1000
 LONGEST_WAIT = 24 * 3600
 
 _ENHANCED = re.compile(r"(?:^|[\s\-#(])([245]\.\d{1,3}\.\d{1,3})(?=$|[\s:;,.)\]\-])")
-_QUOTA = re.compile(
-    r"mailbox (?:is )?full|mailfolder is full|over ?quota|quota (?:is )?exceeded|exceed(?:ed|s|ing)? .{0,30}quota|insufficient .{0,20}(?:storage|space)"
-    r"|not enough .{0,20}(?:disk|storage|space)|out of storage|no space left|mailbox size limit",
-    re.IGNORECASE,
-)
-_NOBODY = re.compile(
-    r"(?:user|recipient|mailbox|account|address|addressee|alias)\b.{0,60}?\b(?:unknown|not found|does ?n[o']t exist|does not exist|not exist|not known|invalid|unavailable|inactive|disabled|suspended|deactivated|no longer)"
-    r"|(?:no such|unknown|invalid|non-?existent|not a valid|no valid) (?:\w+ )?(?:user|recipient|mailbox|account|address|addressee|person|alias)|no mailbox here|not our customer|undeliverable address|does not have an? .{0,30}account",
-    re.IGNORECASE,
-)
-_CLOSED = re.compile(
-    r"disabled|inactive|suspended|deactivated|does not exist|no longer|closed|unknown|not found", re.IGNORECASE
-)
-_BLOCK = re.compile(
-    r"spam|unsolicited|blacklist|black list|blocklist|block list|\bblocked\b|\bblocking\b|\bbanned\b|\bpolicy\b|policies|reputation|spamhaus|barracuda|cloudmark|\bdnsbl\b|\brbl\b|\bdmarc\b|\bspf\b|\bdkim\b|unauthenticated"
-    r"|not authori[sz]ed|sender (?:address )?(?:was )?rejected|relay(?:ing)? (?:access )?(?:denied|not permitted)|unable to relay|poor standing|virus|malware|phish|suspicious|\bptr\b|reverse dns|\[bl\d|\btss\d|too many|rate limit|\(s\d{3,}\)|content rejected|message rejected",
-    re.IGNORECASE,
-)
 _WAIT = re.compile(
     r"\b(?:in|after|for|within|least|wait)\s+(?:another\s+)?(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b",
     re.IGNORECASE,
 )
 
-_HARD_CODES = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.7.13"})
-_SOFT_CODES = frozenset({"5.2.2", "5.2.3"})
-_SENDER_CODES = frozenset({"5.1.7", "5.1.8"})
 _OURS = frozenset({530, 534, 535, 538})
 """Codes that speak of the session or of our account, whatever command they answer."""
 
@@ -73,31 +51,16 @@ def enhanced_status(text: str) -> str | None:
     return found[1] if found else None
 
 
-def classify(code: int, enhanced: str | None, text: str, phase: Phase) -> BounceClass:  # noqa: C901  (a table of rules)
-    """Return the class of a permanent refusal (rules of the module's docstring)."""
-    if _QUOTA.search(text):
-        return "soft"
-    if enhanced is not None and not enhanced.startswith("5."):
-        enhanced = None
-    if enhanced in _HARD_CODES:
-        return "hard"
-    if enhanced in _SOFT_CODES:
-        return "soft"
-    if enhanced in _SENDER_CODES or (enhanced is not None and enhanced.startswith("5.7.")):
-        return "block"
-    if enhanced == "5.2.1":
-        return "hard" if _CLOSED.search(text) else "soft"
-    if enhanced == "5.4.1" and "recipient address rejected" in text.lower():
-        return "hard"  # how Office 365 says that nobody has this address
-    if enhanced is not None and enhanced.startswith(("5.3.", "5.4.", "5.6.")):
-        return "block" if _BLOCK.search(text) else "soft"
-    if _BLOCK.search(text):
-        return "block"
-    if phase == "rcpt" and _NOBODY.search(text):
-        return "hard"
-    if phase == "content" and code != 552:
-        return "block"  # the address was fine, the letter was read and refused
-    return "soft"
+def classify(code: int, enhanced: str | None, text: str, phase: Phase) -> tuple[BounceClass, str]:
+    """Return (class, reason) of a refusal: the rules for returned mails, and where in the conversation it came."""
+    verdict = judge(code, enhanced, text)
+    if verdict.reason == "uncategorized" and phase == "content" and code != 552:
+        return "block", "policy_related"  # the address was fine, the letter was read and refused
+    match verdict.cls:
+        case "hard" | "block":
+            return verdict.cls, verdict.reason
+        case _:
+            return "soft", verdict.reason
 
 
 def wait_seconds(text: str) -> int | None:
@@ -127,6 +90,7 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
     else:
         # A server that answers content with 1xx or 3xx has taken it or not; before the content nothing was sent.
         kind = "unknown" if phase == "content" else "relay"
+    bounce_class, reason = classify(code, enhanced, text, phase) if kind in {"refused", "deferred"} else (None, None)
     return Outcome(
         envelope.delivery_id,
         kind,
@@ -134,7 +98,8 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
         enhanced,
         text,
         phase,
-        bounce_class=classify(code, enhanced, text, phase) if kind == "refused" else None,
+        bounce_class=bounce_class if kind == "refused" else None,
+        reason=reason,
         retry_after=wait_seconds(text) if kind in {"deferred", "relay"} else None,
     )
 
