@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("files", nargs="+", metavar="FILE", help="a mail as it came; - is standard input")
     explain.set_defaults(run=_bounces_explain)
 
+    doctor = command(
+        "doctor", "Say what is wrong with DNS, ports, TLS, clock, disk and database; exit 1 if anything is."
+    )
+    doctor.add_argument("domain", nargs="?", metavar="DOMAIN", help="look at this sending domain only")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(run=_doctor)
+
     keys = command("keys", "Create, list and revoke API keys.").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
@@ -152,6 +159,22 @@ def _demo(_arguments: argparse.Namespace) -> None:
     from mailbase.demo import demo
 
     demo(_settings())
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    import msgspec
+
+    from mailbase.doctor.examination import from_environment
+
+    report = asyncio.run(from_environment(only=arguments.domain))
+    if arguments.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        print("\n".join(one.line for one in report.findings))
+        counts = [sum(one.level == level for one in report.findings) for level in ("wrong", "warning", "ok")]
+        print(f"\n{counts[0]} wrong, {counts[1]} to look at, {counts[2]} well")
+    if report.status == "wrong":
+        sys.exit(1)
 
 
 def _migrate(arguments: argparse.Namespace) -> None:

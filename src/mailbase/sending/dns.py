@@ -11,6 +11,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.nameserver
 import dns.resolver
+import dns.reversename
 
 LIFETIME = 6.0  # seconds for one look-up, retries included
 
@@ -63,3 +64,12 @@ class DnsResolver:
     async def address(self, name: str) -> list[str]:
         """Return IPv4 addresses, or IPv6 where there are none."""
         return [item.to_text() for item in await self._ask(name, "A") or await self._ask(name, "AAAA")]
+
+    async def addresses(self, name: str) -> list[str]:
+        """Return IPv4 and IPv6 addresses."""
+        return [item.to_text() for kind in ("A", "AAAA") for item in await self._ask(name, kind)]
+
+    async def names(self, address: str) -> list[str]:
+        """Return what an address is called in reverse DNS, lower case, without the final dot."""
+        reverse = dns.reversename.from_address(address).to_text()
+        return [item.target.to_text().rstrip(".").lower() for item in await self._ask(reverse, "PTR")]
