@@ -31,7 +31,17 @@ POLITE = {
 class SmtpPeer:
     """An async context manager; ``port`` is where it listens."""
 
-    def __init__(self, answers=None, *, context: ssl.SSLContext | None = None, implicit: bool = False) -> None:
+    def __init__(
+        self,
+        answers=None,
+        *,
+        context: ssl.SSLContext | None = None,
+        implicit: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.host = host
+        self.port = port
         self.answers = {**POLITE, **(answers or {})}
         self.context = context
         self.implicit = implicit
@@ -47,7 +57,7 @@ class SmtpPeer:
     async def __aenter__(self):
         self._ended = asyncio.Event()
         context = self.context if self.implicit else None
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context, limit=1 << 20)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=context, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -120,10 +120,7 @@ async def open_session(
         SessionError: the server refused, or does not offer what the settings ask for.
 
     """
-    greeting = await line.greeting(timeouts.greeting)
-    if greeting.code != 220:
-        raise SessionError("greeting", greeting.text or "the server refused the connection", greeting.code)
-    extensions = await _hello(line, hostname, timeouts)
+    extensions = await greet(line, hostname, timeouts)
     if relay.tls == "starttls":
         if not extensions.starttls:
             raise SessionError(
@@ -134,13 +131,32 @@ async def open_session(
             raise SessionError("starttls", reply.text, reply.code)
         await line.upgrade(context, relay.host, timeouts.starttls)
         # What was offered in clear text may have been written by anyone (RFC 3207 § 4.2).
-        extensions = await _hello(line, hostname, timeouts)
+        extensions = await hello(line, hostname, timeouts)
     if relay.user is not None:
         await _log_in(line, relay.user, relay.password or "", extensions, timeouts)
     return extensions
 
 
-async def _hello(line: Conversation, hostname: str, timeouts: Timeouts) -> Extensions:
+async def greet(line: Conversation, hostname: str, timeouts: Timeouts) -> Extensions:
+    """Wait for the greeting and introduce ourselves; return what the server offers.
+
+    Raises:
+        SessionError: it refused.
+
+    """
+    greeting = await line.greeting(timeouts.greeting)
+    if greeting.code != 220:
+        raise SessionError("greeting", greeting.text or "the server refused the connection", greeting.code)
+    return await hello(line, hostname, timeouts)
+
+
+async def hello(line: Conversation, hostname: str, timeouts: Timeouts) -> Extensions:
+    """Introduce ourselves (again, once TLS has begun).
+
+    Raises:
+        SessionError: it refused.
+
+    """
     name = ehlo_name(hostname)
     reply, lines = await line.command(b"EHLO " + name, "ehlo", timeouts.ehlo)
     if reply.good:
