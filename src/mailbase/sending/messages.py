@@ -76,6 +76,9 @@ WITH message AS (
     INSERT INTO deliveries (message_id, subscriber_id, domain_id, provider)
     SELECT id, $3, domain_id, COALESCE((SELECT provider FROM recipient_domains WHERE domain = $13), 'other') FROM message
     RETURNING id, message_id
+), arrived AS (
+    INSERT INTO arrived_domains (domain)
+    SELECT $13 WHERE NOT EXISTS (SELECT FROM recipient_domains WHERE domain = $13 AND due_at IS NOT NULL)
 )
 SELECT message_id, id AS delivery_id, pg_notify('mailbase_sending', '') FROM delivery
 """

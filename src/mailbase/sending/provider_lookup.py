@@ -2,8 +2,8 @@
 
     address comes in ─▶ arrived_domains ─▶ recipient_domains, due now ─ MX ─▶ provider, due again later ─▶ …
 
-Whoever adds an address only drops its domain (a trigger on subscribers, :func:`arrive` for messages), once a statement and without
-ever waiting for anybody. Letters that are queued already keep the provider they were queued with.
+Whoever adds an address only drops its domain there (a trigger on subscribers; messages do it themselves), once a statement and
+without ever waiting for anybody. Letters that are queued already keep the provider they were queued with.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import dns.nameserver
 import dns.resolver
 from msgspec import Struct
 
-from mailbase.db import CONNECTION_ERRORS, Connection, Pool
+from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.sending.dns import LIFETIME, Unanswered
 from mailbase.sending.providers import Providers
 
@@ -85,18 +85,6 @@ class DnsHosts:
             return None
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
             raise Unanswered(f"{name} {kind}: {error}") from None
-
-
-ARRIVE = """
-INSERT INTO arrived_domains (domain)
-SELECT arrived.domain FROM (SELECT DISTINCT unnest($1::text[]) AS domain) AS arrived
-LEFT JOIN recipient_domains AS known ON known.domain = arrived.domain WHERE known.due_at IS NULL
-"""
-
-
-async def arrive(db: Connection, domains: Sequence[str]) -> None:
-    """Note domains that letters are about to go to, so that they are looked up; those of subscribers are noted by themselves."""
-    await db.execute(ARRIVE, list(domains))
 
 
 ADMIT = """
