@@ -122,6 +122,7 @@ def parts(signature: float) -> None:
         "from_email": "news@news.example",
         "reply_to": None,
         "headers": {},
+        "verp": False,
         "compiled": msgspec.msgpack.encode(compiled),
     }
     stream = Stream(1, row, public_url="https://mail.example.com", tokens=Tokens([SECRET]))

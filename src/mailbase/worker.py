@@ -45,6 +45,7 @@ from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 log = logging.getLogger("mailbase.worker")
 
 CONNECTIONS: Final = 10
+LETTERS_CONNECTIONS: Final = 8
 AGAIN: Final = 0.5
 FAN_OUT_EVERY: Final = 2.0
 LAST_WORDS: Final = 3.0
@@ -64,14 +65,18 @@ async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_pool(settings.database_url or "", size=CONNECTIONS, name="mailbase worker") as pool:
+    url = settings.database_url or ""
+    async with (
+        open_pool(url, size=CONNECTIONS, name="mailbase worker") as pool,
+        open_pool(url, size=LETTERS_CONNECTIONS, name="mailbase letters", by_index=True) as letters,
+    ):
         vault = Vault(settings.secret_keys)
         async with pool.acquire() as db:
             await open_secret(db, vault, CANARY)
             erasure_key = await open_secret(db, vault, ERASURE_KEY)
         # What is here now stays: the collector need not walk through all the modules again and again.
         gc.freeze()
-        await Worker(settings, pool, vault, erasure_key, stop, lease=lease).run()
+        await Worker(settings, pool, letters, vault, erasure_key, stop, lease=lease).run()
 
 
 class Worker:
@@ -81,6 +86,7 @@ class Worker:
         self,
         settings: Settings,
         pool: Pool,
+        letters: Pool,
         vault: Vault,
         erasure_key: bytes,
         stop: asyncio.Event,
@@ -99,16 +105,16 @@ class Worker:
         self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
         for_messages, for_campaigns = transports(settings)
-        self._recorder = Recorder(pool, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
+        self._recorder = Recorder(letters, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
         self._messages = Dispatcher(
-            pool,
+            letters,
             MessageSource(signers, erasure_key, lease=lease, tokens=tokens),
             for_messages,
             self._recorder,
             lease=lease,
         )
         campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=lease)
-        self._campaigns = Dispatcher(pool, campaigns, for_campaigns, self._recorder, lease=lease)
+        self._campaigns = Dispatcher(letters, campaigns, for_campaigns, self._recorder, lease=lease)
 
     async def run(self) -> None:
         """Work until the stop, then come to rest."""
