@@ -53,11 +53,11 @@ async def create_inbound(
 async def list_inbound(
     db: NamedDependency[Connection],
     page: NamedDependency[Page],
-    state: Annotated[State | None, QueryParameter(description="Of one state.")] = None,
+    state_: Annotated[State | None, QueryParameter(name="state", description="Of one state.")] = None,
 ) -> Listing[Incoming]:
     """List the mails of the last thirty days and what became of each."""
-    found = await incoming.page(db, before=page.before, limit=page.take, state=state)
-    return paged(page, found, total=await incoming.count(db, state=state) if page.include_total else None)
+    found = await incoming.page(db, before=page.before, limit=page.take, state=state_)
+    return paged(page, found, total=await incoming.count(db, state=state_) if page.include_total else None)
 
 
 @get("/inbound/{mail_id:int}", guards=[scope("subscribers:read")], operation_id="get_inbound", tags=["Signals"])
