@@ -59,9 +59,9 @@ def resolve(mail: Waiting, report: Report, tokens: Tokens) -> Resolved:
         return Resolved([], ", ".join(sorted({finding.reason for finding in report.findings})))
     if any(finding.reason == "delayed" for finding in report.findings):
         return Resolved([], "delayed")
-    for own in named:
-        if own.kind == "unsubscribe":
-            return Resolved([Feedback(kind="unsubscribe", source=SOURCE, delivery_id=own.delivery_id)], "unsubscribe")
+    asked = next((own.delivery_id for own in named if own.kind == "unsubscribe"), None)
+    if asked is not None:
+        return Resolved([Feedback(kind="unsubscribe", source=SOURCE, delivery_id=asked)], "unsubscribe")
     return _unknown(mail, to)
 
 
@@ -96,6 +96,8 @@ def _complaint(mail: Waiting, report: Report, tokens: Tokens, own: list[Own]) ->
         return Resolved([], kind)
     wish: Literal["unsubscribe", "complaint"] = "unsubscribe" if kind == "opt-out" else "complaint"
     delivery_id = _by_ref(report, tokens) or _by_verp(own) or _by_token(report, tokens)
+    if delivery_id is None and wish == "unsubscribe":
+        delivery_id = next((one.delivery_id for one in own if one.kind == "unsubscribe"), None)
     if delivery_id is not None:
         one = Feedback(kind=wish, source=SOURCE, delivery_id=delivery_id, reason=kind, at=mail.received_at)
         return Resolved([one], f"{wish} ({kind})")
