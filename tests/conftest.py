@@ -42,6 +42,7 @@ def _has_mail_tools() -> bool:
 TOOLS = {
     "browser": ("Chromium", lambda: shutil.which("chromium") is not None),
     "commands": ("curl", lambda: shutil.which("curl") is not None),
+    "imap": ("Dovecot", lambda: Path("/usr/sbin/dovecot").exists() and Path("/usr/lib/dovecot/imap").exists()),
     "mailtools": ("Postfix's smtp-sink and Mail::DKIM", _has_mail_tools),
 }
 """What a marked test needs beside Python, and how it is found."""
