@@ -27,7 +27,7 @@ async def source(client):
 
 async def post(anonymous, source, envelope):
     """Post as SNS does: JSON under a plain text type."""
-    headers = {"Content-Type": "text/plain; charset=UTF-8", "x-amz-sns-message-type": envelope.get("Type", "")}
+    headers = {"Content-Type": "text/plain; charset=UTF-8", "x-amz-sns-message-type": str(envelope.get("Type", ""))}
     return await anonymous.post(path_of(source), content=json.dumps(envelope), headers=headers)
 
 

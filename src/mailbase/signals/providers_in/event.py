@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from mailbase.errors import Invalid, Malformed, Unauthorized
 from mailbase.outgoing import Outgoing
-from mailbase.reports.judge import code_of, judge, status_of
+from mailbase.reports.judge import code_of, status_of, weigh
 from mailbase.signals.feedback import Class, Feedback, Kind
 
 SUPPRESSED: Final = "provider_suppressed"
@@ -207,7 +207,8 @@ def bounce(
     """
     said = status_of(status) or status_of(reply)
     if reply and reason != SUPPRESSED:
-        verdict = judge(code_of(reply) or 550, said, reply)
+        # The provider has given up: a 4xx may be its last word, too.
+        verdict = weigh(code_of(reply) or 550, said, reply, final=True)
         milder = verdict.reason not in UNDECIDED and HARSHNESS.get(verdict.cls, 3) < HARSHNESS[cls]
         if milder or (verdict.cls == cls and verdict.reason not in UNDECIDED):
             cls, reason = msgspec.convert(verdict.cls, Class), verdict.reason

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mailbase.reports.judge import code_of, judge, status_of
+from mailbase.reports.judge import code_of, status_of, weigh
 from mailbase.signals.feedback import Class, Feedback, Kind
 from mailbase.signals.providers_in.event import (
     SUPPRESSED,
@@ -124,5 +124,5 @@ def _class(reason: str, bounce_type: str, reply: str) -> tuple[Class, str]:
     if reason in {"bounce", "delayed-bounce", "hardfail"}:
         return "hard", "uncategorized"
     # Anything else is Mailgun's own conclusion: it is believed of the address where the words say so.
-    verdict = judge(code_of(reply) or 550, status_of(reply), reply)
+    verdict = weigh(code_of(reply) or 550, status_of(reply), reply, final=True)
     return ("hard", verdict.reason) if verdict.cls == "hard" else ("soft", "uncategorized")
