@@ -249,7 +249,7 @@ async def test_progress_is_shown_while_sending(client, db, pool, people, domain)
     while await fan_out.step(pool):
         pass
     await db.execute(
-        "INSERT INTO allowances (domain_id, bucket, taken) VALUES ($1, date_bin('10 minutes', now(), '2000-01-01'), 2)",
+        "INSERT INTO allowances (domain_id, egress, bucket, taken) VALUES ($1, 'outbox', date_bin('10 minutes', now(), '2000-01-01'), 2)",
         domain,
     )
     await db.execute("UPDATE deliveries SET state = 'sent' WHERE id IN (SELECT id FROM deliveries ORDER BY id LIMIT 2)")

@@ -1,24 +1,24 @@
 """``/v1/domains``: set a sending domain up, see its DNS records, verify them, rotate its key, pace its warm-up."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
+from mailbase.api import warmup
 from mailbase.api.common import Body, Listing, Page, paged, scope
+from mailbase.api.warmup import Ceilings, Schedule
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool
-from mailbase.sending import domain_checks, domains, warmup
+from mailbase.sending import domain_checks, domains
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.domains import Domain
-from mailbase.sending.warmup import Preset, Warmup
+from mailbase.sending.warmup import Preset, set_ceilings
 from mailbase.vault import Vault
 
 TAGS: Final = ["Domains"]
-
-Schedule = Annotated[list[Annotated[int, Meta(ge=1, le=1_000_000_000)]], Meta(min_length=1, max_length=365)]
 
 
 class WarmupIn(Body):
@@ -26,14 +26,6 @@ class WarmupIn(Body):
 
     preset: Preset
     schedule: Schedule | None = None
-
-
-class WarmupChange(Body):
-    """Another preset, or a pause."""
-
-    preset: Preset | UnsetType = UNSET
-    schedule: Schedule | UnsetType | None = UNSET
-    state: Literal["warming", "paused"] | UnsetType = UNSET
 
 
 class DomainIn(Body):
@@ -44,12 +36,15 @@ class DomainIn(Body):
     dkim_private_key: Annotated[str, Meta(max_length=20_000)] | None = None
     signing: bool = True
     warmup: WarmupIn | None = None
+    provider_caps: Ceilings | None = None
+    """Letters a day to a provider at most, whatever the warm-up allows."""
 
 
 class DomainChange(Body):
     """What may change later."""
 
     signing: bool | UnsetType = UNSET
+    provider_caps: Ceilings | UnsetType = UNSET
 
 
 @post("/domains", guards=[scope("domains:write")], operation_id="create_domain", tags=TAGS)
@@ -71,6 +66,8 @@ async def create_domain(
         preset=chosen.preset if chosen else None,
         schedule=chosen.schedule if chosen else None,
     )
+    if data.provider_caps:
+        await set_ceilings(db, made, data.provider_caps)
     return await domains.get(db, made, settings)
 
 
@@ -99,9 +96,12 @@ async def update_domain(
     domain_id: FromPath[int],
     data: JSONBody[DomainChange],
 ) -> Domain:
-    """Sign here, or leave signing to the relay."""
+    """Sign here, or leave signing to the relay; set ceilings."""
+    await domains.exists(db, domain_id)
     if data.signing is not UNSET:
         await domains.set_signing(db, vault, domain_id, data.signing)
+    if data.provider_caps is not UNSET:
+        await set_ceilings(db, domain_id, data.provider_caps)
     return await domains.get(db, domain_id, settings)
 
 
@@ -146,35 +146,6 @@ async def rotate_domain_key(
     return await domains.get(db, domain_id, settings)
 
 
-@get("/domains/{domain_id:int}/warmup", guards=[scope("domains:read")], operation_id="get_domain_warmup", tags=TAGS)
-async def get_domain_warmup(
-    db: NamedDependency[Connection], settings: NamedDependency[Settings], domain_id: FromPath[int]
-) -> Warmup:
-    """Return how far the warm-up has come."""
-    return (await domains.get(db, domain_id, settings)).warmup
-
-
-@patch(
-    "/domains/{domain_id:int}/warmup", guards=[scope("domains:write")], operation_id="update_domain_warmup", tags=TAGS
-)
-async def update_domain_warmup(
-    db: NamedDependency[Connection],
-    settings: NamedDependency[Settings],
-    domain_id: FromPath[int],
-    data: JSONBody[WarmupChange],
-) -> Warmup:
-    """Choose another preset, or pause and go on."""
-    held = (await domains.get(db, domain_id, settings)).warmup
-    if data.preset is not UNSET or data.schedule is not UNSET:
-        preset = held.preset if data.preset is UNSET else data.preset
-        schedule = (held.schedule if preset == held.preset else None) if data.schedule is UNSET else data.schedule
-        warmup.check(preset, schedule)
-        await warmup.set_preset(db, domain_id, preset, schedule)
-    if data.state is not UNSET:
-        await warmup.set_state(db, domain_id, data.state, "paused by hand" if data.state == "paused" else None)
-    return await warmup.get(db, domain_id, to_outbox=settings.to_outbox)
-
-
 ROUTES: Final = [
     create_domain,
     list_domains,
@@ -183,6 +154,5 @@ ROUTES: Final = [
     delete_domain,
     verify_domain,
     rotate_domain_key,
-    get_domain_warmup,
-    update_domain_warmup,
+    *warmup.ROUTES,
 ]

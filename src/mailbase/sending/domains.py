@@ -49,6 +49,8 @@ class Domain(Struct, kw_only=True):
     dkim: Dkim | None
     dns: list[Record]
     warmup: Warmup
+    provider_caps: dict[str, int]
+    """Ceilings: letters a day to a provider at most."""
     stopped: Stop | None
     """Set where a provider refused the domain's authentication; its campaigns wait."""
     created_at: datetime
@@ -175,7 +177,7 @@ async def _add_key(
 
 
 GET = """
-SELECT id, name, status, signing, findings, created_at, verified_at, checked_at FROM domains WHERE id = $1
+SELECT id, name, status, signing, findings, provider_caps, created_at, verified_at, checked_at FROM domains WHERE id = $1
 """
 
 KEYS = """
@@ -197,6 +199,22 @@ async def get(db: Connection, domain_id: int, settings: Settings) -> Domain:
     return await _shown(db, rows[0], settings)
 
 
+EXISTS = """
+SELECT EXISTS (SELECT FROM domains WHERE id = $1)
+"""
+
+
+async def exists(db: Connection, domain_id: int) -> None:
+    """Make sure that there is such a domain.
+
+    Raises:
+        NotFound: there is none of that id.
+
+    """
+    if not await db.fetchval(EXISTS, domain_id):
+        raise NotFound("There is no such domain.")
+
+
 async def stored_keys(db: Connection, domain_id: int) -> list[Key]:
     """Return a domain's keys: the active one, the next, the retiring."""
     return [Key(row["id"], row["selector"], row["state"], row["public_key"]) for row in await db.fetch(KEYS, domain_id)]
@@ -216,6 +234,7 @@ async def _shown(db: Connection, row: Any, settings: Settings) -> Domain:
         dkim=Dkim(active.selector, "rsa-sha256", active.public_key, waiting) if active and row["signing"] else None,
         dns=[seen.get((one.name, one.type, one.value), one) for one in records],
         warmup=await warmup.get(db, row["id"], to_outbox=settings.to_outbox),
+        provider_caps=row["provider_caps"],
         stopped=await domain_stops.get(db, row["id"]),
         created_at=row["created_at"],
         verified_at=row["verified_at"],
@@ -224,7 +243,7 @@ async def _shown(db: Connection, row: Any, settings: Settings) -> Domain:
 
 
 PAGE = """
-SELECT id, name, status, signing, findings, created_at, verified_at, checked_at FROM domains
+SELECT id, name, status, signing, findings, provider_caps, created_at, verified_at, checked_at FROM domains
 WHERE id < $1 ORDER BY id DESC LIMIT $2
 """
 
