@@ -1,6 +1,6 @@
 """The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
 
-``sent`` · ``bounced`` (and the bounce; a hard one also ends the subscriber) · ``deferred`` until its next attempt ·
+``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt ·
 ``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell.
 
 Only where the fence is still the letter's. An answer that arrives after the lease ran out still counts, as long as nobody
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from mailbase.audience import subscribers, suppressions
 from mailbase.db import Connection
-from mailbase.sending import counters, retries, warmup
+from mailbase.sending import counters, retries, soft_bounces, warmup
 from mailbase.sending.deliveries import State, moved
 from mailbase.sending.outcomes import Outcome
 
@@ -220,10 +220,12 @@ async def _bounces(db: Connection, written: Sequence[Row], now: datetime | None)
             for letter, outcome, end in refused
         ],
     )  # fmt: skip
-    hard = [letter for letter, outcome, _ in refused if outcome.bounce_class == "hard"]
-    for letter in sorted(hard, key=lambda letter: letter.subscriber_id or 0):
-        known = letter.subscriber_id is not None and await subscribers.mark_bounced(
-            db, letter.subscriber_id, delivery_id=letter.id, campaign_id=letter.campaign_id
-        )
-        if not known and letter.email_key is not None:
-            await suppressions.add(db, "email", letter.email_key, reason="hard_bounce")
+    for letter, outcome, _ in sorted(refused, key=lambda row: row[0].subscriber_id or 0):
+        if outcome.bounce_class == "hard":
+            known = letter.subscriber_id is not None and await subscribers.mark_bounced(
+                db, letter.subscriber_id, delivery_id=letter.id, campaign_id=letter.campaign_id
+            )
+            if not known and letter.email_key is not None:
+                await suppressions.add(db, "email", letter.email_key, reason="hard_bounce")
+        elif outcome.bounce_class != "block" and letter.subscriber_id is not None:
+            await soft_bounces.judge(db, letter.subscriber_id, delivery_id=letter.id, campaign_id=letter.campaign_id)
