@@ -62,9 +62,11 @@ async def connect(url: str) -> Connection:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60
+    url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60, by_index: bool = False
 ) -> AsyncGenerator[Pool]:
     """Open the process's pool and close it again, letting running queries finish for up to five seconds.
+
+    ``by_index``: never read a whole table where an index would do, whatever its statistics said when the plan was made.
 
     Raises:
         Unavailable: the server does not answer or refuses.
@@ -79,7 +81,12 @@ async def open_pool(
             command_timeout=command_timeout,
             init=_prepare,
             reset=_as_it_is,
-            server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
+            server_settings={
+                "application_name": name,
+                "timezone": "UTC",
+                "jit": "off",
+                **({"enable_seqscan": "off"} if by_index else {}),
+            },
         )
     except (OSError, asyncpg.PostgresError, TimeoutError) as error:
         raise Unavailable(f"PostgreSQL does not answer: {error}") from error
