@@ -3,7 +3,7 @@
 The rows are written by SQL, the counters are derived from them by the recount and spread over the slots of several processes as
 the recorder would have left them; then the real application answers ``GET /v1/campaigns/{id}/stats`` over HTTP.
 
-``python bench/stats.py [--deliveries N] [--events N]``
+``python bench/stats.py [--deliveries N] [--events N] [--spread]``
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from mailbase import resources, servers
 from mailbase.campaigns.recount import RECOUNT
 from mailbase.db import connect
 from mailbase.migrate import migrate
+from mailbase.sending import counters
 
 SECRET = "the-secret-of-a-benchmark"
 KEY = "mb_the-key-of-a-benchmark"
@@ -30,6 +32,8 @@ LIMIT = 10.0
 LINKS = 18
 DAYS = 14
 SLOTS = 4
+GATHERED_AT = datetime(2026, 3, 28, 12, tzinfo=UTC)
+"""The moment after the last event."""
 
 DELIVERIES = """
 INSERT INTO deliveries (campaign_id, subscriber_id, provider, state, bounce_class)
@@ -54,7 +58,7 @@ FROM unnest($1::text[], $2::bigint[]) AS number (key, n) CROSS JOIN generate_ser
 """
 
 
-async def seed(url: str, deliveries: int, events: int) -> None:
+async def seed(url: str, deliveries: int, events: int, *, gathered: bool = True) -> None:
     """Write the campaign."""
     db = await connect(url)
     await migrate(db, resources.migrations())
@@ -70,13 +74,18 @@ async def seed(url: str, deliveries: int, events: int) -> None:
     await db.execute(SIGNALS, deliveries, events, LINKS, DAYS)
     rows = await db.fetch(RECOUNT, 1)
     await db.execute(SPREAD, [row["key"] for row in rows], [row["n"] for row in rows], SLOTS)
-    await db.execute("ANALYZE")
-    print(f"{deliveries} deliveries, {events} opens and clicks over {DAYS} days, {len(rows)} counters in {SLOTS} slots")
+    if gathered:  # as a worker does every minute; the last two days' hours stay spread
+        await counters.gather(db, GATHERED_AT)
+    await db.execute("VACUUM ANALYZE")
+    left = await db.fetchval("SELECT count(*) FROM counters")
+    print(
+        f"{deliveries} deliveries, {events} opens and clicks over {DAYS} days, {len(rows)} counters in {SLOTS} slots: {left} rows"
+    )
     await db.close()
 
 
 def measure(port: int, deliveries: int, events: int) -> float:
-    """Ask two hundred times; return the median in milliseconds."""
+    """Ask a thousand times; return what 99 of 100 stay within, in milliseconds."""
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
         deadline = time.monotonic() + 20
@@ -91,7 +100,7 @@ def measure(port: int, deliveries: int, events: int) -> float:
         assert found["recipients"] == deliveries
         assert found["opens"]["total"] + found["clicks"]["total"] == events
         took = []
-        for _ in range(200):
+        for _ in range(1000):
             start = time.perf_counter()
             client.get("/v1/campaigns/1/stats")
             took.append((time.perf_counter() - start) * 1000)
@@ -102,19 +111,19 @@ def measure(port: int, deliveries: int, events: int) -> float:
             bare.append((time.perf_counter() - start) * 1000)
     took.sort()
     print(
-        f"stats: median {took[100]:.1f} ms, 99 % within {took[198]:.1f} ms; /healthz {statistics.median(bare):.1f} ms"
+        f"stats: median {took[500]:.1f} ms, 99 % within {took[989]:.1f} ms; /healthz {statistics.median(bare):.1f} ms"
     )
-    return took[100]
+    return took[989]
 
 
-def bench(folder: Path, deliveries: int, events: int) -> bool:
+def bench(folder: Path, deliveries: int, events: int, *, gathered: bool) -> bool:
     """Run everything; return whether the limit was kept."""
     server = servers.postgres(folder)
     postgres = server.start()
     process = None
     try:
         server.wait(postgres)
-        asyncio.run(seed(server.url, deliveries, events))
+        asyncio.run(seed(server.url, deliveries, events, gathered=gathered))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -128,22 +137,23 @@ def bench(folder: Path, deliveries: int, events: int) -> bool:
             "MAILBASE_PORT": str(port),
         }
         process = subprocess.Popen([sys.executable, "-m", "mailbase", "api"], env=env)
-        median = measure(port, deliveries, events)
+        most = measure(port, deliveries, events)
     finally:
         if process:
             process.terminate()
             process.wait(20)
         postgres.send_signal(server.stop_signal)
         postgres.wait(20)
-    print(f"limit {LIMIT:.0f} ms: {'kept' if median < LIMIT else 'MISSED'} ({median:.1f} ms)")
-    return median < LIMIT
+    print(f"limit {LIMIT:.0f} ms for 99 %: {'kept' if most < LIMIT else 'MISSED'} ({most:.1f} ms)")
+    return most < LIMIT
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deliveries", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=3_000_000)
+    parser.add_argument("--spread", action="store_true", help="leave every hour in all of its slots")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mailbase-bench-") as name:
         Path(name).chmod(0o755)
-        sys.exit(0 if bench(Path(name), given.deliveries, given.events) else 1)
+        sys.exit(0 if bench(Path(name), given.deliveries, given.events, gathered=not given.spread) else 1)

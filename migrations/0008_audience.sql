@@ -7,3 +7,6 @@ ALTER TABLE consents
 -- Most people are active, and lists of them follow the primary key; the index is for those who are not.
 DROP INDEX subscribers_status;
 CREATE INDEX subscribers_status ON subscribers (status, id) WHERE status <> 'active';
+
+-- The slots of an hour are put together once it is over; this finds those still to do.
+CREATE INDEX counters_hours ON counters (campaign_id) WHERE slot <> 0 AND key LIKE 'hour.%';

@@ -10,6 +10,7 @@ Keys: ``delivery.{queued,sent,deferred,failed,bounced,unknown,skipped}`` (``queu
 
 import os
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 from mailbase.db import Connection
@@ -39,3 +40,21 @@ async def add(db: Connection, changes: Iterable[tuple[int, str, int]], *, slot: 
     if moved:
         ids, keys, numbers = zip(*moved, strict=True)
         await db.execute(ADD, ids, keys, numbers, slot)
+
+
+# Hours are nearly all of a campaign's counters. Nobody moves one any more once it is over, so this waits for no writer.
+GATHER = """
+WITH old AS (
+    DELETE FROM counters
+     WHERE key LIKE 'hour.%' AND slot <> 0 AND split_part(key, '.', 2)::bigint < extract(epoch FROM coalesce($1, now())) - 2 * 86400
+    RETURNING campaign_id, key, n
+)
+INSERT INTO counters (campaign_id, key, slot, n)
+SELECT campaign_id, key, 0, sum(n)::bigint FROM old GROUP BY campaign_id, key ORDER BY campaign_id, key COLLATE "C"
+ON CONFLICT (campaign_id, key, slot) DO UPDATE SET n = counters.n + excluded.n
+"""
+
+
+async def gather(db: Connection, now: datetime | None = None) -> int:
+    """Put the slots of hours that are over for a day or more together in one row each; return how many rows that makes."""
+    return int((await db.execute(GATHER, now)).rpartition(" ")[2])
