@@ -144,30 +144,30 @@ async def test_what_amazon_did_not_sign_for_this_topic_is_refused(anonymous, cli
     assert (await post(anonymous, source, good)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.amazonaws.com.evil.example" + CERTIFICATE_PATH,
-        "https://evil.example/sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.amazonaws.com@evil.example" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.amazonaws.com:8443" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.s3.amazonaws.com" + CERTIFICATE_PATH,
-        "https://my-bucket.amazonaws.com" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.amazonaws.com/x" + CERTIFICATE_PATH,
-        "https://sns.us-east-1.amazonaws.com/other.pem",
-        "https://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH + "?x=.pem",
-        "https://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH + "\n",
-        "file:///etc/passwd",
-        "",
-        7,
-    ],
-)
-async def test_only_amazons_certificates_are_fetched(anonymous, amazon, source, db, url):
+FOREIGN = [
+    "http://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.amazonaws.com.evil.example" + CERTIFICATE_PATH,
+    "https://evil.example/sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.amazonaws.com@evil.example" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.amazonaws.com:8443" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.s3.amazonaws.com" + CERTIFICATE_PATH,
+    "https://my-bucket.amazonaws.com" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.amazonaws.com/x" + CERTIFICATE_PATH,
+    "https://sns.us-east-1.amazonaws.com/other.pem",
+    "https://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH + "?x=.pem",
+    "https://sns.us-east-1.amazonaws.com" + CERTIFICATE_PATH + "\n",
+    "file:///etc/passwd",
+    "",
+    7,
+]
+
+
+async def test_only_amazons_certificates_are_fetched(anonymous, amazon, source, db):
     """A certificate's address that is not exactly Amazon's is refused without asking anybody."""
     _, (letter, *_) = await send_letters(db)
 
-    assert_problem(await post(anonymous, source, {**amazon.message(bounce(letter)), "SigningCertURL": url}), 401)
+    for url in FOREIGN:
+        assert_problem(await post(anonymous, source, {**amazon.message(bounce(letter)), "SigningCertURL": url}), 401)
     assert amazon.asked == []
 
 
@@ -244,49 +244,48 @@ async def test_words_that_are_not_json_are_kept(anonymous, client, amazon, sourc
     assert amazon.asked == [CERTIFICATE_PATH]
 
 
-@pytest.mark.parametrize(
-    ("kind", "sub", "said", "cls", "reason", "status"),
-    [
-        # https://docs.aws.amazon.com/ses/latest/dg/notification-contents.html#bounce-types
-        ("Permanent", "General", "", "hard", "uncategorized", "bounced"),
-        ("Permanent", "NoEmail", "", "hard", "invalid_recipient", "bounced"),
-        ("Permanent", "Suppressed", "", "block", "provider_suppressed", "active"),
-        (
-            "Permanent",
-            "OnAccountSuppressionList",
-            "Amazon SES did not send the message to this address because it is on the suppression list",
-            "block",
-            "provider_suppressed",
-            "active",
-        ),
-        (
-            "Permanent",
-            "General",
-            "smtp; 550 5.7.1 Message rejected due to DMARC policy",
-            "block",
-            "authentication_failed",
-            "active",
-        ),
-        ("Permanent", "General", "smtp; 552 5.2.2 mailbox full", "soft", "quota_issues", "active"),
-        ("Permanent", "Unheard", "", "hard", "uncategorized", "bounced"),
-        ("Transient", "General", "", "soft", "uncategorized", "active"),
-        ("Transient", "General", "smtp; 550 5.1.1 user unknown", "soft", "uncategorized", "active"),
-        ("Transient", "MailboxFull", "", "soft", "quota_issues", "active"),
-        ("Transient", "MessageTooLarge", "", "soft", "message_too_large", "active"),
-        ("Transient", "ContentRejected", "", "block", "spam_content", "active"),
-        ("Transient", "AttachmentRejected", "", "block", "prohibited_attachment", "active"),
-        ("Undetermined", "Undetermined", "", "soft", "uncategorized", "active"),
-    ],
-)
-async def test_what_a_bounce_means(anonymous, amazon, source, db, kind, sub, said, cls, reason, status):
+BOUNCES = [
+    # https://docs.aws.amazon.com/ses/latest/dg/notification-contents.html#bounce-types
+    ("Permanent", "General", "", "hard", "uncategorized", "bounced"),
+    ("Permanent", "NoEmail", "", "hard", "invalid_recipient", "bounced"),
+    ("Permanent", "Suppressed", "", "block", "provider_suppressed", "active"),
+    (
+        "Permanent",
+        "OnAccountSuppressionList",
+        "Amazon SES did not send the message to this address because it is on the suppression list",
+        "block",
+        "provider_suppressed",
+        "active",
+    ),
+    (
+        "Permanent",
+        "General",
+        "smtp; 550 5.7.1 Message rejected due to DMARC policy",
+        "block",
+        "authentication_failed",
+        "active",
+    ),
+    ("Permanent", "General", "smtp; 552 5.2.2 mailbox full", "soft", "quota_issues", "active"),
+    ("Permanent", "Unheard", "", "hard", "uncategorized", "bounced"),
+    ("Transient", "General", "", "soft", "uncategorized", "active"),
+    ("Transient", "General", "smtp; 550 5.1.1 user unknown", "soft", "uncategorized", "active"),
+    ("Transient", "MailboxFull", "", "soft", "quota_issues", "active"),
+    ("Transient", "MessageTooLarge", "", "soft", "message_too_large", "active"),
+    ("Transient", "ContentRejected", "", "block", "spam_content", "active"),
+    ("Transient", "AttachmentRejected", "", "block", "prohibited_attachment", "active"),
+    ("Undetermined", "Undetermined", "", "soft", "uncategorized", "active"),
+]
+
+
+async def test_what_a_bounce_means(anonymous, amazon, source, db):
     """Type and subtype tell the class, the server's own words may make it milder; only hard ends a person."""
-    _, (letter, *_) = await send_letters(db)
-    extra = {"diagnosticCode": said} if said else {}
+    _, letters = await send_letters(db, letters=len(BOUNCES))
 
-    assert (await post(anonymous, source, amazon.message(bounce(letter, kind, sub, **extra)))).status_code == 200
-
-    assert await fate(db, letter) == ("bounced", cls, status)
-    assert await db.fetchval("SELECT reason FROM bounces") == reason
+    for letter, (kind, sub, said, cls, reason, status) in zip(letters, BOUNCES, strict=True):
+        extra = {"diagnosticCode": said} if said else {}
+        assert (await post(anonymous, source, amazon.message(bounce(letter, kind, sub, **extra)))).status_code == 200
+        assert await fate(db, letter) == ("bounced", cls, status), (kind, sub, said)
+        assert await db.fetchval("SELECT reason FROM bounces WHERE delivery_id = $1", letter.id) == reason
 
 
 async def test_a_bounce_told_twice_is_one(anonymous, amazon, source, db):
@@ -299,22 +298,22 @@ async def test_a_bounce_told_twice_is_one(anonymous, amazon, source, db):
     assert await db.fetchval("SELECT count(*) FROM signal_events") == 1
 
 
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
-        ({}, ("sent", None, "complained")),
-        ({"complaintFeedbackType": None}, ("sent", None, "complained")),
-        ({"complaintFeedbackType": "not-spam"}, ("sent", None, "active")),
-        ({"complaintFeedbackType": "auth-failure"}, ("sent", None, "active")),
-        ({"complaintSubType": "OnAccountSuppressionList"}, ("bounced", "block", "active")),
-    ],
-)
-async def test_what_a_complaint_means(anonymous, amazon, source, db, more, expected):
-    """A complaint ends the person, through event publishing too; "not spam" and an old complaint on Amazon's own list do not."""
-    _, (letter, *_) = await send_letters(db)
+COMPLAINTS = [
+    ({}, ("sent", None, "complained")),
+    ({"complaintFeedbackType": None}, ("sent", None, "complained")),
+    ({"complaintFeedbackType": "not-spam"}, ("sent", None, "active")),
+    ({"complaintFeedbackType": "auth-failure"}, ("sent", None, "active")),
+    ({"complaintSubType": "OnAccountSuppressionList"}, ("bounced", "block", "active")),
+]
 
-    assert (await post(anonymous, source, amazon.message(complaint(letter, **more)))).status_code == 200
-    assert await fate(db, letter) == expected
+
+async def test_what_a_complaint_means(anonymous, amazon, source, db):
+    """A complaint ends the person, through event publishing too; "not spam" and an old complaint on Amazon's own list do not."""
+    _, letters = await send_letters(db, letters=len(COMPLAINTS))
+
+    for letter, (more, expected) in zip(letters, COMPLAINTS, strict=True):
+        assert (await post(anonymous, source, amazon.message(complaint(letter, **more)))).status_code == 200
+        assert await fate(db, letter) == expected, more
 
 
 async def test_every_recipient_counts(anonymous, amazon, source, db):

@@ -59,98 +59,99 @@ def returned(letter, code, name, details="action: failed\r\n", **more):
     )
 
 
-@pytest.mark.parametrize(
-    ("code", "name", "details", "expected"),
-    [
-        (1, "HardBounce", "", ("bounced", "hard", "bounced")),
-        (
-            1,
-            "HardBounce",
-            "smtp;550 5.1.1 The email account that you tried to reach does not exist",
-            ("bounced", "hard", "bounced"),
-        ),
-        (
-            1,
-            "HardBounce",
-            "smtp;550 5.7.1 Message rejected as spam by Content Filtering",
-            ("bounced", "block", "active"),
-        ),
-        (2, "Transient", "smtp;451 4.7.1 Greylisted", ("bounced", "soft", "active")),
-        (16, "Unsubscribe", "", ("sent", None, "unsubscribed")),
-        (32, "Subscribe", "", ("sent", None, "active")),
-        (64, "AutoResponder", "", ("sent", None, "active")),
-        (128, "AddressChange", "", ("sent", None, "active")),
-        (256, "DnsError", "", ("bounced", "soft", "active")),
-        (512, "SpamNotification", "", ("bounced", "block", "active")),
-        (1024, "OpenRelayTest", "", ("sent", None, "active")),
-        (2048, "Unknown", "", ("bounced", "soft", "active")),
-        (4096, "SoftBounce", "", ("bounced", "soft", "active")),
-        (8192, "VirusNotification", "", ("bounced", "block", "active")),
-        (16384, "ChallengeVerification", "", ("sent", None, "active")),
-        (100000, "BadEmailAddress", "", ("bounced", "hard", "bounced")),
-        (100001, "SpamComplaint", "", ("sent", None, "complained")),
-        (100002, "ManuallyDeactivated", "", ("bounced", "block", "active")),
-        (100003, "Unconfirmed", "", ("sent", None, "active")),
-        (100006, "Blocked", "", ("bounced", "block", "active")),
-        (100007, "SMTPApiError", "", ("bounced", "block", "active")),
-        (100008, "InboundError", "", ("sent", None, "active")),
-        (100009, "DMARCPolicy", "", ("bounced", "block", "active")),
-        (100010, "TemplateRenderingFailed", "", ("bounced", "block", "active")),
-        (123456, "OfTomorrow", "", ("sent", None, "active")),
-    ],
-)
-async def test_what_postmarks_types_mean(anonymous, client, postmark, db, code, name, details, expected):
+TYPES = [
+    (1, "HardBounce", "", ("bounced", "hard", "bounced")),
+    (
+        1,
+        "HardBounce",
+        "smtp;550 5.1.1 The email account that you tried to reach does not exist",
+        ("bounced", "hard", "bounced"),
+    ),
+    (
+        1,
+        "HardBounce",
+        "smtp;550 5.7.1 Message rejected as spam by Content Filtering",
+        ("bounced", "block", "active"),
+    ),
+    (2, "Transient", "smtp;451 4.7.1 Greylisted", ("bounced", "soft", "active")),
+    (16, "Unsubscribe", "", ("sent", None, "unsubscribed")),
+    (32, "Subscribe", "", ("sent", None, "active")),
+    (64, "AutoResponder", "", ("sent", None, "active")),
+    (128, "AddressChange", "", ("sent", None, "active")),
+    (256, "DnsError", "", ("bounced", "soft", "active")),
+    (512, "SpamNotification", "", ("bounced", "block", "active")),
+    (1024, "OpenRelayTest", "", ("sent", None, "active")),
+    (2048, "Unknown", "", ("bounced", "soft", "active")),
+    (4096, "SoftBounce", "", ("bounced", "soft", "active")),
+    (8192, "VirusNotification", "", ("bounced", "block", "active")),
+    (16384, "ChallengeVerification", "", ("sent", None, "active")),
+    (100000, "BadEmailAddress", "", ("bounced", "hard", "bounced")),
+    (100001, "SpamComplaint", "", ("sent", None, "complained")),
+    (100002, "ManuallyDeactivated", "", ("bounced", "block", "active")),
+    (100003, "Unconfirmed", "", ("sent", None, "active")),
+    (100006, "Blocked", "", ("bounced", "block", "active")),
+    (100007, "SMTPApiError", "", ("bounced", "block", "active")),
+    (100008, "InboundError", "", ("sent", None, "active")),
+    (100009, "DMARCPolicy", "", ("bounced", "block", "active")),
+    (100010, "TemplateRenderingFailed", "", ("bounced", "block", "active")),
+    (123456, "OfTomorrow", "", ("sent", None, "active")),
+]
+
+
+async def test_what_postmarks_types_mean(anonymous, client, postmark, db):
     """Of all types two say that nobody is there; policy, spam and DMARC never touch the person; automatic answers are no bounces."""
-    _, (letter, *_) = await send_letters(db)
+    _, letters = await send_letters(db, letters=len(TYPES))
 
-    answer = await anonymous.post(path_of(postmark), json=returned(letter, code, name, details), auth=PASSWORD)
+    for letter, (code, name, details, expected) in zip(letters, TYPES, strict=True):
+        body = returned(letter, code, name, details)
+        answer = await anonymous.post(path_of(postmark), json=body, auth=PASSWORD)
+        assert (answer.status_code, answer.json()) == (200, {"events": 1, "new": 1})
+        assert await fate(db, letter) == expected, body
+    assert [event["kind"] for event in await events_of(client, postmark)] == [name for _, name, _, _ in TYPES[::-1]]
 
-    assert (answer.status_code, answer.json()) == (200, {"events": 1, "new": 1})
-    assert await fate(db, letter) == expected
-    assert [event["kind"] for event in await events_of(client, postmark)] == [name]
+
+RECORDS = [
+    (
+        "SpamComplaint",
+        {"ID": 42, "Type": "SpamComplaint", "TypeCode": 100001, "BouncedAt": AT},
+        ("sent", None, "complained"),
+    ),
+    ("Delivery", {"DeliveredAt": AT, "Details": "Test delivery webhook details"}, ("sent", None, "active")),
+    ("Open", {"FirstOpen": True, "ReceivedAt": AT}, ("sent", None, "active")),
+    ("Click", {"OriginalLink": "https://shop.example", "ReceivedAt": AT}, ("sent", None, "active")),
+    (
+        "SubscriptionChange",
+        {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": True, "SuppressionReason": "ManualSuppression"},
+        ("sent", None, "unsubscribed"),
+    ),
+    (
+        "SubscriptionChange",
+        {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": True, "SuppressionReason": "HardBounce"},
+        ("sent", None, "active"),
+    ),
+    (
+        "SubscriptionChange",
+        {"ChangedAt": AT, "Origin": "Customer", "SuppressSending": True, "SuppressionReason": "ManualSuppression"},
+        ("sent", None, "active"),
+    ),
+    (
+        "SubscriptionChange",
+        {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": False, "SuppressionReason": None},
+        ("sent", None, "active"),
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("kind", "more", "expected"),
-    [
-        (
-            "SpamComplaint",
-            {"ID": 42, "Type": "SpamComplaint", "TypeCode": 100001, "BouncedAt": AT},
-            ("sent", None, "complained"),
-        ),
-        ("Delivery", {"DeliveredAt": AT, "Details": "Test delivery webhook details"}, ("sent", None, "active")),
-        ("Open", {"FirstOpen": True, "ReceivedAt": AT}, ("sent", None, "active")),
-        ("Click", {"OriginalLink": "https://shop.example", "ReceivedAt": AT}, ("sent", None, "active")),
-        (
-            "SubscriptionChange",
-            {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": True, "SuppressionReason": "ManualSuppression"},
-            ("sent", None, "unsubscribed"),
-        ),
-        (
-            "SubscriptionChange",
-            {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": True, "SuppressionReason": "HardBounce"},
-            ("sent", None, "active"),
-        ),
-        (
-            "SubscriptionChange",
-            {"ChangedAt": AT, "Origin": "Customer", "SuppressSending": True, "SuppressionReason": "ManualSuppression"},
-            ("sent", None, "active"),
-        ),
-        (
-            "SubscriptionChange",
-            {"ChangedAt": AT, "Origin": "Recipient", "SuppressSending": False, "SuppressionReason": None},
-            ("sent", None, "active"),
-        ),
-    ],
-)
-async def test_what_postmarks_other_records_mean(anonymous, client, postmark, db, kind, more, expected):
+async def test_what_postmarks_other_records_mean(anonymous, client, postmark, db):
     """A complaint ends the person, the person's own wish is a wish; what comes as a record of its own is not counted twice."""
-    _, (letter, *_) = await send_letters(db)
-    body = record(letter, kind, Recipient=letter.email, **more)
+    _, letters = await send_letters(db, letters=len(RECORDS))
 
-    assert (await anonymous.post(path_of(postmark), json=body, auth=PASSWORD)).json() == {"events": 1, "new": 1}
-    assert (await anonymous.post(path_of(postmark), json=body, auth=PASSWORD)).json() == {"events": 1, "new": 0}
-    assert await fate(db, letter) == expected
+    for letter, (kind, more, expected) in zip(letters, RECORDS, strict=True):
+        body = record(letter, kind, Recipient=letter.email, **more)
+        for new in (1, 0):
+            answer = await anonymous.post(path_of(postmark), json=body, auth=PASSWORD)
+            assert answer.json() == {"events": 1, "new": new}
+        assert await fate(db, letter) == expected, body
 
 
 async def test_postmarks_letter_is_found(anonymous, postmark, db):
@@ -204,39 +205,39 @@ def event(letter, name, **more):
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "reason", "expected"),
-    [
-        ("hard_bounce", "550 5.1.1 mailbox does not exist", ("bounced", "hard", "bounced")),
-        ("hard_bounce", "server is down", ("bounced", "hard", "bounced")),
-        ("hard_bounce", "554 5.7.1 blocked using Spamhaus", ("bounced", "block", "active")),
-        ("soft_bounce", "server is down", ("bounced", "soft", "active")),
-        ("invalid_email", None, ("bounced", "hard", "bounced")),
-        ("blocked", "blocked : due to blacklist user", ("bounced", "block", "active")),
-        ("error", "Error in SMTP transaction", ("bounced", "block", "active")),
-        ("deferred", "spam content", ("sent", None, "active")),
-        ("delivered", None, ("sent", None, "active")),
-        ("request", None, ("sent", None, "active")),
-        ("spam", None, ("sent", None, "complained")),
-        ("complaint", None, ("sent", None, "complained")),
-        ("unsubscribed", None, ("sent", None, "unsubscribed")),
-        ("unique_opened", None, ("sent", None, "active")),
-        ("proxy_open", None, ("sent", None, "active")),
-        ("unique_proxy_open", None, ("sent", None, "active")),
-        ("click", None, ("sent", None, "active")),
-        ("list_addition", None, ("sent", None, "active")),
-    ],
-)
-async def test_what_brevos_events_mean(anonymous, client, brevo, db, name, reason, expected):
-    """Hard bounces and invalid addresses end a person, blocked and errors do not; opens, of proxies too, are only kept."""
-    _, (letter, *_) = await send_letters(db)
-    body = event(letter, name, **({"reason": reason} if reason else {}))
+EVENTS = [
+    ("hard_bounce", "550 5.1.1 mailbox does not exist", ("bounced", "hard", "bounced")),
+    ("hard_bounce", "server is down", ("bounced", "hard", "bounced")),
+    ("hard_bounce", "554 5.7.1 blocked using Spamhaus", ("bounced", "block", "active")),
+    ("soft_bounce", "server is down", ("bounced", "soft", "active")),
+    ("invalid_email", None, ("bounced", "hard", "bounced")),
+    ("blocked", "blocked : due to blacklist user", ("bounced", "block", "active")),
+    ("error", "Error in SMTP transaction", ("bounced", "block", "active")),
+    ("deferred", "spam content", ("sent", None, "active")),
+    ("delivered", None, ("sent", None, "active")),
+    ("request", None, ("sent", None, "active")),
+    ("spam", None, ("sent", None, "complained")),
+    ("complaint", None, ("sent", None, "complained")),
+    ("unsubscribed", None, ("sent", None, "unsubscribed")),
+    ("unique_opened", None, ("sent", None, "active")),
+    ("proxy_open", None, ("sent", None, "active")),
+    ("unique_proxy_open", None, ("sent", None, "active")),
+    ("click", None, ("sent", None, "active")),
+    ("list_addition", None, ("sent", None, "active")),
+]
 
-    assert (await anonymous.post(path_of(brevo), json=body, auth=PASSWORD)).json() == {"events": 1, "new": 1}
-    assert await fate(db, letter) == expected
-    (kept,) = await events_of(client, brevo)
-    assert (kept["kind"], kept["raw"]) == (name, body)
-    assert abs(dt.datetime.fromisoformat(kept["at"]) - NOW) < dt.timedelta(minutes=5)
+
+async def test_what_brevos_events_mean(anonymous, client, brevo, db):
+    """Hard bounces and invalid addresses end a person, blocked and errors do not; opens, of proxies too, are only kept."""
+    _, letters = await send_letters(db, letters=len(EVENTS))
+
+    for letter, (name, reason, expected) in zip(letters, EVENTS, strict=True):
+        body = event(letter, name, **({"reason": reason} if reason else {}))
+        assert (await anonymous.post(path_of(brevo), json=body, auth=PASSWORD)).json() == {"events": 1, "new": 1}
+        assert await fate(db, letter) == expected, body
+        kept = (await events_of(client, brevo, limit=1))[0]
+        assert (kept["kind"], kept["raw"]) == (name, body)
+        assert abs(dt.datetime.fromisoformat(kept["at"]) - NOW) < dt.timedelta(minutes=5)
 
 
 async def test_brevos_batch(anonymous, brevo, db):

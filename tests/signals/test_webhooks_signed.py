@@ -73,104 +73,106 @@ async def test_sendgrids_key_may_be_pem(client, key):
     assert_problem(answer, 422, "invalid_key")
 
 
-@pytest.mark.parametrize(
-    ("event", "more", "expected"),
-    [
-        (
-            "bounce",
-            {
-                "type": "bounce",
-                "status": "5.1.1",
-                "reason": "550 5.1.1 The email account that you tried to reach does not exist",
-            },
-            ("bounced", "hard", "bounced"),
-        ),
-        (
-            "bounce",
-            {
-                "type": "bounce",
-                "status": "5.0.0",
-                "reason": "500 unknown recipient",
-                "bounce_classification": "Invalid Address",
-            },
-            ("bounced", "hard", "bounced"),
-        ),
-        (
-            "bounce",
-            {
-                "type": "bounce",
-                "status": "5.2.2",
-                "reason": "552 5.2.2 The email account that you tried to reach is over quota",
-                "bounce_classification": "Mailbox Unavailable",
-            },
-            ("bounced", "soft", "active"),
-        ),
-        (
-            "bounce",
-            {
-                "type": "bounce",
-                "status": "5.7.1",
-                "reason": "550 5.7.1 Our system has detected that this message is likely unsolicited mail",
-                "bounce_classification": "Unclassified",
-            },
-            ("bounced", "block", "active"),
-        ),
-        (
-            "bounce",
-            {"type": "bounce", "bounce_classification": "Reputation", "reason": "blocked"},
-            ("bounced", "block", "active"),
-        ),
-        ("bounce", {"type": "bounce", "bounce_classification": "Content"}, ("bounced", "block", "active")),
-        ("bounce", {"type": "bounce", "bounce_classification": "Frequency/Volume"}, ("bounced", "block", "active")),
-        ("bounce", {"type": "bounce", "bounce_classification": "Technical"}, ("bounced", "soft", "active")),
-        (
-            "bounce",
-            {
-                "type": "blocked",
-                "status": "5.0.0",
-                "reason": "550 5.1.1 no such user",
-                "bounce_classification": "Invalid Address",
-            },
-            ("bounced", "block", "active"),
-        ),
-        (
-            "bounce",
-            {
-                "type": "blocked",
-                "reason": "unable to get mx info: failed to get IPs from PTR record",
-                "bounce_classification": "Unclassified",
-            },
-            ("bounced", "block", "active"),
-        ),
-        ("dropped", {"reason": "Bounced Address", "status": "5.0.0"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Spam Reporting Address"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Unsubscribed Address"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Spam Content (if Spam Checker app is enabled)"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Invalid SMTPAPI header"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Recipient List over Package Quota"}, ("bounced", "block", "active")),
-        ("dropped", {"reason": "Invalid"}, ("bounced", "hard", "bounced")),
-        ("deferred", {"response": "400 try again later", "attempt": "5"}, ("sent", None, "active")),
-        ("delivered", {"response": "250 OK"}, ("sent", None, "active")),
-        ("processed", {}, ("sent", None, "active")),
-        ("open", {"useragent": "Mozilla/4.0", "ip": "255.255.255.255"}, ("sent", None, "active")),
-        ("click", {"url": "http://www.sendgrid.com/", "ip": "255.255.255.255"}, ("sent", None, "active")),
-        ("spamreport", {}, ("sent", None, "complained")),
-        ("unsubscribe", {}, ("sent", None, "unsubscribed")),
-        ("group_unsubscribe", {"asm_group_id": 10}, ("sent", None, "unsubscribed")),
-        ("group_resubscribe", {"asm_group_id": 10}, ("sent", None, "active")),
-        ("account_status_change", {"type": "compliance_suspend"}, ("sent", None, "active")),
-    ],
-)
-async def test_what_sendgrids_events_mean(anonymous, client, key, sendgrid, db, event, more, expected):
+SENDGRIDS = [
+    (
+        "bounce",
+        {
+            "type": "bounce",
+            "status": "5.1.1",
+            "reason": "550 5.1.1 The email account that you tried to reach does not exist",
+        },
+        ("bounced", "hard", "bounced"),
+    ),
+    (
+        "bounce",
+        {
+            "type": "bounce",
+            "status": "5.0.0",
+            "reason": "500 unknown recipient",
+            "bounce_classification": "Invalid Address",
+        },
+        ("bounced", "hard", "bounced"),
+    ),
+    (
+        "bounce",
+        {
+            "type": "bounce",
+            "status": "5.2.2",
+            "reason": "552 5.2.2 The email account that you tried to reach is over quota",
+            "bounce_classification": "Mailbox Unavailable",
+        },
+        ("bounced", "soft", "active"),
+    ),
+    (
+        "bounce",
+        {
+            "type": "bounce",
+            "status": "5.7.1",
+            "reason": "550 5.7.1 Our system has detected that this message is likely unsolicited mail",
+            "bounce_classification": "Unclassified",
+        },
+        ("bounced", "block", "active"),
+    ),
+    (
+        "bounce",
+        {"type": "bounce", "bounce_classification": "Reputation", "reason": "blocked"},
+        ("bounced", "block", "active"),
+    ),
+    ("bounce", {"type": "bounce", "bounce_classification": "Content"}, ("bounced", "block", "active")),
+    ("bounce", {"type": "bounce", "bounce_classification": "Frequency/Volume"}, ("bounced", "block", "active")),
+    ("bounce", {"type": "bounce", "bounce_classification": "Technical"}, ("bounced", "soft", "active")),
+    (
+        "bounce",
+        {
+            "type": "blocked",
+            "status": "5.0.0",
+            "reason": "550 5.1.1 no such user",
+            "bounce_classification": "Invalid Address",
+        },
+        ("bounced", "block", "active"),
+    ),
+    (
+        "bounce",
+        {
+            "type": "blocked",
+            "reason": "unable to get mx info: failed to get IPs from PTR record",
+            "bounce_classification": "Unclassified",
+        },
+        ("bounced", "block", "active"),
+    ),
+    ("dropped", {"reason": "Bounced Address", "status": "5.0.0"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Spam Reporting Address"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Unsubscribed Address"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Spam Content (if Spam Checker app is enabled)"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Invalid SMTPAPI header"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Recipient List over Package Quota"}, ("bounced", "block", "active")),
+    ("dropped", {"reason": "Invalid"}, ("bounced", "hard", "bounced")),
+    ("deferred", {"response": "400 try again later", "attempt": "5"}, ("sent", None, "active")),
+    ("delivered", {"response": "250 OK"}, ("sent", None, "active")),
+    ("processed", {}, ("sent", None, "active")),
+    ("open", {"useragent": "Mozilla/4.0", "ip": "255.255.255.255"}, ("sent", None, "active")),
+    ("click", {"url": "http://www.sendgrid.com/", "ip": "255.255.255.255"}, ("sent", None, "active")),
+    ("spamreport", {}, ("sent", None, "complained")),
+    ("unsubscribe", {}, ("sent", None, "unsubscribed")),
+    ("group_unsubscribe", {"asm_group_id": 10}, ("sent", None, "unsubscribed")),
+    ("group_resubscribe", {"asm_group_id": 10}, ("sent", None, "active")),
+    ("account_status_change", {"type": "compliance_suspend"}, ("sent", None, "active")),
+]
+
+
+async def test_what_sendgrids_events_mean(anonymous, client, key, sendgrid, db):
     """Blocked and dropped never touch a person for the sender's sake; engagement is ours to count; every event is kept."""
-    _, (letter, *_) = await send_letters(db)
+    _, letters = await send_letters(db, letters=len(SENDGRIDS))
+    cases = list(zip(letters, SENDGRIDS, strict=True))
+    batch = [grid(letter, event, **more) for letter, (event, more, _) in cases]
 
-    assert (await key.post(anonymous, sendgrid, [grid(letter, event, **more)])).status_code == 200
+    assert (await key.post(anonymous, sendgrid, batch)).json() == {"events": len(batch), "new": len(batch)}
 
-    assert await fate(db, letter) == expected
-    (kept,) = await events_of(client, sendgrid)
-    assert kept["kind"] == event
-    assert kept["state"] == ("kept" if expected == ("sent", None, "active") else "applied")
+    kept = {event["raw"]["email"]: event for event in await events_of(client, sendgrid, limit=200)}
+    for letter, (event, more, expected) in cases:
+        assert await fate(db, letter) == expected, (event, more)
+        assert kept[letter.email]["kind"] == event
+        assert kept[letter.email]["state"] == ("kept" if expected == ("sent", None, "active") else "applied")
 
 
 async def test_sendgrids_letter_is_found(anonymous, key, sendgrid, db):
@@ -233,82 +235,82 @@ def failed(letter, reason, message="", *, severity="permanent", code=550, **stat
     return gun(letter, "failed", severity=severity, reason=reason, **{"delivery-status": delivery})
 
 
-@pytest.mark.parametrize(
-    ("event", "expected", "reason"),
-    [
-        (
-            lambda x: failed(
-                x,
-                "bounce",
-                "5.1.1 The email account that you tried to reach does not exist",
-                **{"bounce-type": "hard", "enhanced-code": "5.1.1"},
-            ),
-            ("bounced", "hard", "bounced"),
-            "invalid_recipient",
+MAILGUNS = [
+    (
+        lambda x: failed(
+            x,
+            "bounce",
+            "5.1.1 The email account that you tried to reach does not exist",
+            **{"bounce-type": "hard", "enhanced-code": "5.1.1"},
         ),
-        (
-            lambda x: failed(x, "bounce", "5.7.1 Message rejected as spam", **{"bounce-type": "hard"}),
-            ("bounced", "block", "active"),
-            "spam_content",
+        ("bounced", "hard", "bounced"),
+        "invalid_recipient",
+    ),
+    (
+        lambda x: failed(x, "bounce", "5.7.1 Message rejected as spam", **{"bounce-type": "hard"}),
+        ("bounced", "block", "active"),
+        "spam_content",
+    ),
+    (lambda x: failed(x, "bounce", "5.2.2 mailbox full", code=552), ("bounced", "soft", "active"), "quota_issues"),
+    (lambda x: failed(x, "generic", "No MX for reader.example", code=498), ("bounced", "soft", "active"), None),
+    (lambda x: failed(x, "generic", "no such user here"), ("bounced", "hard", "bounced"), "invalid_recipient"),
+    (lambda x: failed(x, "generic", "", code=0), ("bounced", "soft", "active"), "uncategorized"),
+    (lambda x: failed(x, "old", "Too old", code=602), ("bounced", "soft", "active"), None),
+    (lambda x: failed(x, "espblock", "550 5.7.1 blocked", code=550), ("bounced", "block", "active"), None),
+    (
+        lambda x: failed(
+            x, "suppress-bounce", "", code=605, description="Not delivering to previously bounced address"
         ),
-        (lambda x: failed(x, "bounce", "5.2.2 mailbox full", code=552), ("bounced", "soft", "active"), "quota_issues"),
-        (lambda x: failed(x, "generic", "No MX for reader.example", code=498), ("bounced", "soft", "active"), None),
-        (lambda x: failed(x, "generic", "no such user here"), ("bounced", "hard", "bounced"), "invalid_recipient"),
-        (lambda x: failed(x, "generic", "", code=0), ("bounced", "soft", "active"), "uncategorized"),
-        (lambda x: failed(x, "old", "Too old", code=602), ("bounced", "soft", "active"), None),
-        (lambda x: failed(x, "espblock", "550 5.7.1 blocked", code=550), ("bounced", "block", "active"), None),
-        (
-            lambda x: failed(
-                x, "suppress-bounce", "", code=605, description="Not delivering to previously bounced address"
-            ),
-            ("bounced", "block", "active"),
-            "provider_suppressed",
+        ("bounced", "block", "active"),
+        "provider_suppressed",
+    ),
+    (
+        lambda x: failed(x, "suppress-unsubscribe", "", code=606),
+        ("bounced", "block", "active"),
+        "provider_suppressed",
+    ),
+    (
+        lambda x: failed(x, "suppress-complaint", "", code=607),
+        ("bounced", "block", "active"),
+        "provider_suppressed",
+    ),
+    (
+        lambda x: failed(x, "generic", "try again later", severity="temporary", code=451),
+        ("sent", None, "active"),
+        None,
+    ),
+    (
+        lambda x: gun(
+            x, "rejected", reject={"reason": "Sandbox subdomains are for test purposes only.", "description": ""}
         ),
-        (
-            lambda x: failed(x, "suppress-unsubscribe", "", code=606),
-            ("bounced", "block", "active"),
-            "provider_suppressed",
-        ),
-        (
-            lambda x: failed(x, "suppress-complaint", "", code=607),
-            ("bounced", "block", "active"),
-            "provider_suppressed",
-        ),
-        (
-            lambda x: failed(x, "generic", "try again later", severity="temporary", code=451),
-            ("sent", None, "active"),
-            None,
-        ),
-        (
-            lambda x: gun(
-                x, "rejected", reject={"reason": "Sandbox subdomains are for test purposes only.", "description": ""}
-            ),
-            ("bounced", "block", "active"),
-            "policy_related",
-        ),
-        (lambda x: gun(x, "complained"), ("sent", None, "complained"), None),
-        (lambda x: gun(x, "unsubscribed", **{"client-info": {"bot": ""}}), ("sent", None, "unsubscribed"), None),
-        (
-            lambda x: gun(x, "delivered", **{"delivery-status": {"code": 250, "message": "OK"}}),
-            ("sent", None, "active"),
-            None,
-        ),
-        (lambda x: gun(x, "opened", **{"client-info": {"bot": "apple"}}), ("sent", None, "active"), None),
-        (lambda x: gun(x, "clicked", url="https://shop.example"), ("sent", None, "active"), None),
-        (lambda x: gun(x, "accepted"), ("sent", None, "active"), None),
-    ],
-)
-async def test_what_mailguns_events_mean(anonymous, client, mailgun, db, event, expected, reason):
+        ("bounced", "block", "active"),
+        "policy_related",
+    ),
+    (lambda x: gun(x, "complained"), ("sent", None, "complained"), None),
+    (lambda x: gun(x, "unsubscribed", **{"client-info": {"bot": ""}}), ("sent", None, "unsubscribed"), None),
+    (
+        lambda x: gun(x, "delivered", **{"delivery-status": {"code": 250, "message": "OK"}}),
+        ("sent", None, "active"),
+        None,
+    ),
+    (lambda x: gun(x, "opened", **{"client-info": {"bot": "apple"}}), ("sent", None, "active"), None),
+    (lambda x: gun(x, "clicked", url="https://shop.example"), ("sent", None, "active"), None),
+    (lambda x: gun(x, "accepted"), ("sent", None, "active"), None),
+]
+
+
+async def test_what_mailguns_events_mean(anonymous, client, mailgun, db):
     """A permanent failure is hard unless Mailgun's own lists or the server's words say otherwise; a temporary one is none."""
-    _, (letter, *_) = await send_letters(db)
+    _, letters = await send_letters(db, letters=len(MAILGUNS))
 
-    answer = await anonymous.post(path_of(mailgun), json=mailgun_body(SIGNING, event(letter)))
-
-    assert (answer.status_code, answer.json()) == (200, {"events": 1, "new": 1})
-    assert await fate(db, letter) == expected
-    if reason is not None:
-        assert await db.fetchval("SELECT reason FROM bounces") == reason
-    assert len(await events_of(client, mailgun)) == 1
+    for letter, (event, expected, reason) in zip(letters, MAILGUNS, strict=True):
+        body = mailgun_body(SIGNING, event(letter), token=f"{letter.id:050d}")
+        answer = await anonymous.post(path_of(mailgun), json=body)
+        assert (answer.status_code, answer.json()) == (200, {"events": 1, "new": 1})
+        assert await fate(db, letter) == expected, body
+        if reason is not None:
+            assert await db.fetchval("SELECT reason FROM bounces WHERE delivery_id = $1", letter.id) == reason
+    assert len(await events_of(client, mailgun)) == len(MAILGUNS)
 
 
 async def test_mailguns_signature_and_its_age(anonymous, client, mailgun, db):
