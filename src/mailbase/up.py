@@ -273,6 +273,8 @@ def _announce(settings: Settings, *, show_key: bool) -> None:
         f"  admin key  {key}" + (f"  ({settings.admin_key}, shown this once)" if show_key else ""),
         f"  relay      {settings.smtp.host}:{settings.smtp.port}"
         if settings.smtp
+        else f"  mx         the recipients' own servers, from {', '.join(settings.mx.sources) or settings.hostname}"
+        if settings.mx
         else f"  outbox     {settings.outbox_dir}  ({settings.public_url}/outbox)",
         *([f"  inbound    {settings.inbound_host}:{settings.inbound_port} (SMTP)"] if settings.inbound_port else []),
         f"  demo       `mailbase demo` (in a checkout: `make demo`), then {settings.public_url}/embed/demo",

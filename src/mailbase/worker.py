@@ -1,11 +1,12 @@
 """One worker process: the lanes, the fan-out, the sweep, jobs and timers, until SIGTERM or SIGINT.
 
-    LISTEN ─wakes─▶ messages lane ─┐
-              └───▶ campaigns lane ─┴▶ recorder ─▶ PostgreSQL
+    LISTEN ─wakes─▶ messages lane ─────────────────┐
+              └───▶ campaigns lanes, one a way out ─┴▶ recorders ─▶ PostgreSQL
     beside them: campaigns' fan-out · sweep · mail that came in · jobs and timers · arq (a restartable side task)
 
 A signal stops the intake first, then lets what is on its way arrive (12 s at most), then writes the last outcomes down.
-Any number of workers may run; each is given its share of the relay's connections, a few of them for messages alone.
+Any number of workers may run; each is given its share of the relay's connections (a few of them for messages alone), or of what
+each provider takes.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ import gc
 import logging
 import random
 import signal
-import ssl
 import tempfile
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 
 from mailbase import queue
 from mailbase.campaigns import fan_out
@@ -35,9 +34,10 @@ from mailbase.sending.dispatcher import Dispatcher
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.leases import LEASE
+from mailbase.sending.providers import Providers
 from mailbase.sending.recorder import Recorder
 from mailbase.sending.signers import Signers
-from mailbase.sending.transport import Transport, from_settings
+from mailbase.sending.transport import ways
 from mailbase.signals import reading
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
@@ -104,23 +104,37 @@ class Worker:
         tokens = self._tokens = Tokens(settings.secret_keys)
         self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
-        for_messages, for_campaigns = transports(settings)
-        self._recorder = Recorder(letters, for_messages.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
-        self._messages = Dispatcher(
-            letters,
-            MessageSource(signers, erasure_key, lease=lease, tokens=tokens),
-            for_messages,
-            self._recorder,
-            lease=lease,
+        self._providers = Providers()
+        out = ways(settings, pool, self._providers)
+        self._recorders = {
+            way.name: Recorder(letters, way.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
+            for way in (out.messages, *out.campaigns)
+        }
+        for_messages = MessageSource(
+            signers, erasure_key, lease=lease, tokens=tokens, egress=out.messages.name, to_outbox=settings.to_outbox
         )
-        campaigns = CampaignSource(streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=lease)
-        self._campaigns = Dispatcher(letters, campaigns, for_campaigns, self._recorder, lease=lease)
+        self._lanes = [Dispatcher(letters, for_messages, out.messages, self._recorders[out.messages.name], lease=lease)]
+        for way in out.campaigns:
+            campaigns = CampaignSource(
+                streams,
+                signers,
+                to_outbox=settings.to_outbox,
+                slot=self._slot,
+                lease=lease,
+                egress=way.name,
+                full=way.full,
+            )
+            self._lanes.append(Dispatcher(letters, campaigns, way, self._recorders[way.name], lease=lease))
 
     async def run(self) -> None:
         """Work until the stop, then come to rest."""
         stop = self._stop
-        lanes = [asyncio.create_task(lane.run()) for lane in (self._messages, self._campaigns)]
-        recording = asyncio.create_task(self._recorder.run())
+        if self._settings.mx is not None:
+            # Not a letter before each provider's limits are known.
+            async with self._pool.acquire() as db:
+                await self._providers.load(db)
+        lanes = [asyncio.create_task(lane.run()) for lane in self._lanes]
+        recording = [asyncio.create_task(recorder.run()) for recorder in self._recorders.values()]
         side = [
             self._listen(),
             self._beat(),
@@ -128,20 +142,22 @@ class Worker:
             sweep.run(self._pool, slot=self._slot, to_outbox=self._settings.to_outbox, stop=stop),
             runner.run(self._pool, self._erasure_key, stop=stop, wake=self._jobs_wake),
             cron.run(self._pool, stop=stop),
+            self._providers.run(self._pool, stop=stop),
             reading.run(self._pool, self._tokens, self._resolver, slot=self._slot, stop=stop),
         ]
         if self._settings.redis_url:
             side.append(arq_worker.run(self._pool, self._erasure_key, self._settings.redis_url, stop=stop))
         sides = [asyncio.create_task(self._until_stop(part)) for part in side]
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, recording, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, *recording, *lanes}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
-        for lane in (self._messages, self._campaigns):
+        for lane in self._lanes:
             lane.stop()
         await asyncio.gather(*lanes, return_exceptions=True)
-        await self._recorder.flush(LAST_WORDS)
-        recording.cancel()
-        await asyncio.gather(recording, return_exceptions=True)
+        await asyncio.gather(*(recorder.flush(LAST_WORDS) for recorder in self._recorders.values()))
+        for task in recording:
+            task.cancel()
+        await asyncio.gather(*recording, return_exceptions=True)
         _, late = await asyncio.wait(sides, timeout=LAST_WORDS)
         for task in late:
             task.cancel()
@@ -188,8 +204,8 @@ class Worker:
                     await db.close(timeout=1)
 
     def _on_letters(self, *_arguments: object) -> None:
-        self._messages.wake()
-        self._campaigns.wake()
+        for lane in self._lanes:
+            lane.wake()
         self._campaigns_wake.set()
 
     def _on_jobs(self, *_arguments: object) -> None:
@@ -206,24 +222,6 @@ class Worker:
                 more = False
             if not more:
                 await _first(self._stop, self._campaigns_wake, seconds=FAN_OUT_EVERY)
-
-
-def transports(settings: Settings) -> tuple[Transport, Transport]:
-    """Return the ways out for messages and for campaigns: this worker's share of the connections, at least one each."""
-    relay = settings.smtp
-    if relay is None:
-        return from_settings(settings), from_settings(settings)
-    share = max(relay.connections // settings.workers, 2)
-    few = max(share // 5, 1)
-
-    # The system's authorities take a third of a second to read: once, and only where there is TLS.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if relay.tls == "none" else ssl.create_default_context()
-
-    def of(connections: int) -> Transport:
-        smtp = msgspec.structs.replace(relay, connections=connections)
-        return from_settings(msgspec.structs.replace(settings, smtp=smtp), context=context)
-
-    return of(few), of(share - few)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

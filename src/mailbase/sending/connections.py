@@ -81,6 +81,10 @@ class SmtpTransport:
         """Two a connection: one waits for its verdict, the next one's commands are on their way."""
         return self._relay.connections * 2
 
+    def full(self) -> frozenset[str]:
+        """Return nobody: a relay takes the letters of all providers alike."""
+        return frozenset()
+
     async def hand_over(self, batch: Sequence[Envelope], on_outcome: OnOutcome) -> None:
         """Send the batch; return once every letter has had its outcome.
 

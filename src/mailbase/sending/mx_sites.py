@@ -47,6 +47,11 @@ class Ticket(Struct, eq=False):
             outcome = self.site.judged(outcome)
         self.told.report(outcome)
 
+    def give_back(self) -> None:
+        """Send the letter back: everything stops before its turn came."""
+        why = "stopped before its turn came"
+        self.told.report(Outcome(self.envelope.delivery_id, "not_sent", 0, None, why, "connect"))
+
     def defer(self, reason: str, why: str, seconds: float | None, *, free: bool, code: int = 0) -> None:
         """Send the letter back: nothing was asked about it."""
         self.told.report(
@@ -230,6 +235,8 @@ class Site:
             self._idle.remove(connection)
         if trouble is not None:
             self.lane.turned_away(trouble)
+        if self.lane.house.closed:
+            self._give_back()
         self.lane.house.gone()
         self.lane.serve()
 
@@ -314,14 +321,15 @@ class Site:
             else:
                 ticket.defer(failure.reason, error.text, None, free=False, code=error.code)
 
+    def _give_back(self) -> None:
+        for ticket in self.empty():
+            ticket.give_back()
+
     def close(self) -> None:
         """Stop opening, send letters back, say goodbye."""
         for task in self._opening:
             task.cancel()
-        for ticket in self.empty():
-            ticket.told.report(
-                Outcome(ticket.envelope.delivery_id, "not_sent", 0, None, "the connections are being closed", "connect")
-            )
+        self._give_back()
         for connection in list(self._connections):
             connection.leave()
 

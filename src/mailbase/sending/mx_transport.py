@@ -23,7 +23,7 @@ from mailbase.sending.mx_dns import Answers, MxResolver
 from mailbase.sending.mx_lanes import HOLD, Lane
 from mailbase.sending.mx_route import NoRoute, Route, find
 from mailbase.sending.mx_sites import Ticket
-from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
+from mailbase.sending.outcomes import Envelope, OnOutcome
 from mailbase.sending.providers import SITE, Limits, Providers
 from mailbase.sending.smtp import Connection
 from mailbase.sending.smtp_session import Timeouts
@@ -131,7 +131,7 @@ class MxTransport:
                 mine += [ticket for ticket in tickets if ticket.told is told]
                 self._finding[domain] = [ticket for ticket in tickets if ticket.told is not told]
             for ticket in mine:
-                _give_back(ticket)
+                ticket.give_back()
             raise
 
     async def close(self) -> None:
@@ -164,7 +164,7 @@ class MxTransport:
 
     def _take(self, ticket: Ticket) -> None:
         if self.closed:
-            _give_back(ticket)
+            ticket.give_back()
             return
         domain = ticket.envelope.rcpt_to.rpartition("@")[2].lower().rstrip(".")
         known = self._routes.get(domain)
@@ -187,7 +187,7 @@ class MxTransport:
             found = none
         except asyncio.CancelledError:
             for ticket in self._finding.pop(domain, ()):
-                _give_back(ticket)
+                ticket.give_back()
             raise
         except Exception as error:  # noqa: BLE001  (whatever it was: the letters must hear of it)
             found = NoRoute("deferred", "4.4.3", "dns", f"the way to {domain} could not be found: {error}")
@@ -254,9 +254,3 @@ class Urgent:
     async def close(self) -> None:
         """Say that nobody uses it any more from here."""
         await self._transport.close()
-
-
-def _give_back(ticket: Ticket) -> None:
-    ticket.told.report(
-        Outcome(ticket.envelope.delivery_id, "not_sent", 0, None, "stopped before its turn came", "connect")
-    )

@@ -43,6 +43,10 @@ class OutboxTransport:
         """How many letters are written in one go."""
         return BATCH
 
+    def full(self) -> frozenset[str]:
+        """Return nobody: a folder has room for all."""
+        return frozenset()
+
     async def hand_over(self, batch: Sequence[Envelope], on_outcome: OnOutcome) -> None:
         """Write the batch; a disk that takes no more stops the outbox, not the letters."""
         for start in range(0, len(batch), BATCH):

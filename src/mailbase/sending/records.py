@@ -23,6 +23,8 @@ from mailbase.sending.outcomes import Outcome
 
 LONGEST_REPLY: Final = 500
 BEFORE_DATA: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt"})
+FREE_WAIT: Final = 60
+"""Seconds until a letter comes again whose provider took nothing from us, and did not say when it will."""
 FREE_DROPS: Final = 3
 """So often a connection may go in the middle of a letter before that counts as a refusal for now."""
 
@@ -57,7 +59,7 @@ class Fate(Struct):
     """Whether the attempt counts."""
 
 
-def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:
+def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:  # noqa: C901  (a table of rules)
     """Return what an outcome makes of a letter."""
     if letter.failure is not None:
         return Fate("failed", reason="content")
@@ -75,6 +77,10 @@ def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:
                 return Fate("queued", wait=1, burnt=False)
             if letter.attempts <= FREE_DROPS:
                 return Fate("queued", wait=5)
+    if outcome.free:
+        # Not asked about at all. `deferred`, because what is `queued` comes again at once.
+        seconds = outcome.retry_after or FREE_WAIT
+        return Fate("deferred", wait=seconds * (1 + random.uniform(0, retries.SPREAD)), burnt=False)
     wait = retries.delay(letter.attempts, retry_after=outcome.retry_after, random=random)
     if wait is None:
         return Fate("failed", reason="expired")
