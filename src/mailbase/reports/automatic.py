@@ -25,6 +25,42 @@ _DELAY = re.compile(
     r"|(?:weitere|erneut) .{0,30}(?:zustellversuch|versucht)|wird weiterhin versucht|seguir[áa] intentando|continuer[aà]|va r[ée]essayer|попытк\w+ (?:доставки )?(?:будут )?(?:продолж|повтор)",
     re.IGNORECASE,
 )
+_CHALLENGE_HINTS = (
+    "confirm",
+    "verif",
+    "challenge",
+    "boxbe",
+    "spam",
+    "tmda",
+    "bluebottle",
+    "mailblocks",
+    "qurb",
+    "vanquish",
+    "choicemail",
+    "click",
+    "list",
+    "moderator",
+)
+_DELAY_HINTS = (
+    "warning",
+    "resend",
+    "delay",
+    "try",
+    "retri",
+    "attempt",
+    "queue",
+    "yet",
+    "for ",
+    "within",
+    "after",
+    "no action",
+    "versuch",
+    "intent",
+    "continuer",
+    "essayer",
+    "попыт",
+)
+"""One word of each alternative: looking for these first spares most mails the long search."""
 _ENDED = re.compile(
     r"permanent|gave up|giving up|given up|no (?:longer|more|further) (?:be )?(?:retr|attempt|tr)|will not (?:be )?(?:retr|attempt)|failed permanently|has failed|have failed|undeliverable|could not be delivered|couldn.t be delivered|was(?:n.t| not) delivered|returned to sender|has expired|(?:5\.\d\.\d{1,3})|unzustellbar|endgültig|definitiv",
     re.IGNORECASE,
@@ -63,13 +99,18 @@ def vacation(mail: Part) -> bool:
 
 def challenge(mail: Part, notice: str) -> bool:
     """Whether somebody's filter wants the sender to prove that it is human."""
-    return _CHALLENGE.search(mail.first("subject")) is not None or _CHALLENGE.search(notice[:3000]) is not None
+    head = f"{mail.first('subject')}\n{notice[:3000]}".lower()
+    return any(hint in head for hint in _CHALLENGE_HINTS) and _CHALLENGE.search(head) is not None
 
 
 def delayed(mail: Part, notice: str) -> bool:
     """Whether the server only says that it is still trying."""
-    head = notice[:3000]
-    if _DELAY.search(head) and not _ENDED.search(head.split("\n\n\n\n")[0]):
+    head = notice[:3000].lower()
+    if (
+        any(hint in head for hint in _DELAY_HINTS)
+        and _DELAY.search(head)
+        and not _ENDED.search(head.split("\n\n\n\n")[0])
+    ):
         return True
     return _DELAY_SUBJECT.search(mail.first("subject")) is not None and not _ENDED.search(mail.first("subject"))
 

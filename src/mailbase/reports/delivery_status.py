@@ -105,7 +105,13 @@ def parse(text: str) -> Status:
                 status=status,
                 reply=diagnostic,
                 supplement=" ".join(
-                    one for one in (fields.get("x-supplementary-info", ""), _comment(fields.get("status", ""))) if one
+                    one
+                    for one in (
+                        fields.get("x-supplementary-info", ""),
+                        fields.get("x-powermta-bouncecategory", ""),
+                        _comment(fields.get("status", "")),
+                    )
+                    if one
                 ),
             )
         )

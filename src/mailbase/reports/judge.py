@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from mailbase.reports.rules import RULES
+from mailbase.reports.rules import candidates
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import plain, spoken
 
@@ -134,15 +134,16 @@ def weigh(code: int, enhanced: str | None, text: str, *, final: bool) -> Verdict
     return VERDICTS[reason]
 
 
-def _said(text: str) -> tuple[set[str], set[str]]:
+@lru_cache(maxsize=256)
+def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the reasons a text names: (plainly, by words that say little)."""
     words = plain(text)
     strong: set[str] = set()
     weak: set[str] = set()
-    for first, wanted, reason, is_weak in RULES:
+    for first, wanted, reason, is_weak in candidates(words):
         if first in words and (wanted is None or spoken(wanted, words)):
             (weak if is_weak else strong).add(reason)
-    return strong, weak
+    return frozenset(strong), frozenset(weak)
 
 
 def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> str:
@@ -159,20 +160,29 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
         return blamed or by_status or "policy_related"
     if blamed:
         return blamed
-    if "dns_failure" in strong or "greylisted" in strong:
-        return _first(strong & {"dns_failure", "greylisted"}) or "dns_failure"
-    nobody = _first(strong & _HARD)
-    if nobody and not (detail == "2.0" and "@docomo.ne.jp" in text):
+    waiting = strong & {"dns_failure", "greylisted"}
+    if waiting:
+        return _first(waiting) or "dns_failure"
+    if detail == "2.0" and "@docomo.ne.jp" in text:
         # The carrier says "Unknown user" with 5.2.0 when a reader's own filter refuses (moneytimes.jp/archives/185548).
+        return "mailbox_unavailable"
+    nobody = _first(strong & _HARD)
+    if nobody and "transient_failure" in strong and (temporary or nobody == "inactive_mailbox"):
+        return "mailbox_unavailable"
+    if nobody == "inactive_mailbox" and temporary:
+        return "mailbox_unavailable"
+    if nobody:
         return nobody
-    if detail == "4.1" and "invalid_recipient" in weak:
-        return "invalid_recipient"  # how Office 365 says that nobody has this address
+    if detail == "4.1" and "policy_related" in weak:
+        return (
+            "invalid_recipient"  # "Recipient address rejected: Access denied": how Office 365 says that nobody is there
+        )
     if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
         return by_status
     return _first(strong) or by_status or _little(code, detail, weak, temporary=temporary)
 
 
-def _little(code: int, detail: str, weak: set[str], *, temporary: bool) -> str:
+def _little(code: int, detail: str, weak: frozenset[str], *, temporary: bool) -> str:
     """Return the reason when nothing names one."""
     if temporary:
         return "transient_failure"
@@ -187,5 +197,5 @@ def _little(code: int, detail: str, weak: set[str], *, temporary: bool) -> str:
     return "bad_domain" if code in {521, 556} else "uncategorized"
 
 
-def _first(found: set[str]) -> str | None:
+def _first(found: frozenset[str]) -> str | None:
     return min(found, key=_ORDER.__getitem__) if found else None

@@ -20,7 +20,7 @@ _SURE = re.compile(
 )
 _MARK = re.compile(
     r"^[ \t>]*(?:-{2,}|={2,}|\*{2,}|_{3,})[^\n]{0,60}(?:original|copy of|below this line|returned|unsent|undelivered|message (?:headers?|text|follows)|included|ursprüngl|исходн|原)[^\n]{0,80}$"
-    r"|^[ \t>]*(?:original (?:message|headers?)(?: (?:follows|headers?))?|message header follows|the (?:following is the |header of the |original message )[^\n]{0,60})\s*:?\s*-*$",
+    r"|^[ \t>]*(?:original (?:message|headers?)(?: (?:follows|headers?))?|message header follows|the (?:following is the |header of the )[^\n]{0,60})\s*:?\s*-*$",
     re.IGNORECASE | re.MULTILINE,
 )
 

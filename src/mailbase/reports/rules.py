@@ -67,4 +67,29 @@ def _ready(rule: Rule) -> Look:
     return Look(wanted.pieces[0], wanted if len(wanted.pieces) > 1 else None, rule.reason, rule.weak)
 
 
-RULES = tuple(_ready(rule) for rule in read())
+HEAD = 4
+"""How many letters of a word the rules are filed under."""
+
+
+def _filed() -> tuple[dict[str, list[Look]], list[Look]]:
+    by_head: dict[str, list[Look]] = {}
+    anywhere = []
+    for look in map(_ready, read()):
+        word = look.first.strip().partition(" ")[0]
+        whole = len(word) >= HEAD or look.first.startswith(f" {word} ")
+        if look.first.startswith(" ") and whole:
+            by_head.setdefault(word[:HEAD], []).append(look)
+        else:
+            anywhere.append(look)
+    return by_head, anywhere
+
+
+_BY_HEAD, _ANYWHERE = _filed()
+
+
+def candidates(words: str) -> Iterator[Look]:
+    """Yield the rules whose first word may be among the words; nine in ten need not be looked at."""
+    for head in {word[:HEAD] for word in words.split()}:
+        yield from _BY_HEAD.get(head, ())
+    if not words.isascii():
+        yield from _ANYWHERE

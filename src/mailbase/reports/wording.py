@@ -12,17 +12,17 @@ LONGEST = 6000
 FAR = 80
 NEAR = 25
 
-_LISTS = r"spamhaus|spamcop|barracudacentral|sorbs|dnsbl|abuseat|uribl|surbl|senderscore|uceprotect|abusix|mailspike|invaluement|\brbl|csi\.cloudmark|backscatterer|justspam|senderbase"
+_LISTS = r"spamhaus|spamcop|barracudacentral|sorbs|dnsbl|abuseat|uribl|surbl|senderscore|uceprotect|abusix|mailspike|invaluement|\brbl|csi\.cloudmark|backscatterer|justspam|senderbase|openspf"
 _LIES = re.compile(
     rf"(?:https?://|www\.)(?!\S{{0,200}}(?:{_LISTS}))\S+"
     r"|[^\s<>@\"'():;,\[\]]{1,128}@[^\s<>@\"'():;,\[\]]{1,128}"
-    rf"|\b(?!\S{{0,200}}(?:{_LISTS}))(?:[a-z0-9_-]{{1,63}}\.){{1,9}}(?:[a-z0-9_-]{{1,63}}\.[a-z]{{2,24}}|com|net|org|edu|gov|info|biz|jp|de|ru|fr|uk|br|cn|pl|cz|nl)\b"
+    rf"|\b(?!\S{{0,200}}(?:{_LISTS})|resolver\.|storedrv\.|smtpsend\.|queue\.)(?:[a-z0-9_-]{{1,63}}\.){{1,9}}(?:[a-z0-9_-]{{1,63}}\.[a-z]{{2,24}}|com|net|org|edu|gov|info|biz|jp|de|ru|fr|uk|br|cn|pl|cz|nl)\b"
     r"|\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b"
     r"|\b[245]\.\d{1,3}\.\d{1,3}\b|(?<![\w.])[245]\d\d(?=[\s-])"
 )
 _SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
 _NOISE = re.compile(
-    r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender"
+    r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender|they may be blacklisted"
 )
 _APART = re.compile(r"[^\w]+|_+")
 
@@ -39,6 +39,8 @@ def plain(text: str) -> str:
     text = text[:LONGEST].lower()
     if not text.isascii():
         text = without_accents(text)
+    # What follows these words is the reason; the words themselves are none.
+    text = text.replace("recipient address rejected", "recipient declined")
     text = _NOISE.sub(" ", _LIES.sub(" ", _SHORTENED.sub("", text)))
     return f" {_APART.sub(' ', text).strip()} "
 

@@ -1,0 +1,155 @@
+"""Whole mails: every format there is a server for, written after its documentation."""
+
+from pathlib import Path
+
+import pytest
+
+from mailbase.reports.examine import examine
+
+MAILS = Path(__file__).parent / "mails"
+
+EXPECTED = {
+    "arf_abuse": [("bob@yahoo.example", "feedback", "abuse"), ("eve@yahoo.example", "feedback", "abuse")],
+    "arf_not_spam_mixed": [("bob@provider.example", "feedback", "not-spam")],
+    "arf_opt_out": [("bob@provider.example", "feedback", "opt-out")],
+    "au_mobile": [("bob@ezweb.example", "hard", "inactive_mailbox")],
+    "base64_status": [("bob@example.net", "hard", "invalid_recipient")],
+    "broken_boundary": [("bob@example.net", "hard", "invalid_recipient")],
+    "challenge": [("bob@example.net", "vacation", "challenge")],
+    "courier_text": [("bob@example.net", "hard", "invalid_recipient")],
+    "docomo_filtered": [("bob@docomo.ne.jp", "soft", "mailbox_unavailable")],
+    "domino": [("bob@corp.example", "hard", "invalid_recipient")],
+    "exchange2003": [("bob@corp.example", "hard", "invalid_recipient")],
+    "exchange2007_text_only": [("bob@corp.example", "soft", "quota_issues")],
+    "exchange2010_de": [("bob@corp.example", "hard", "invalid_recipient")],
+    "exchange55": [("testuser@corp.example", "hard", "invalid_recipient")],
+    "exim_delayed": [("bob@example.net", "unknown", "delayed")],
+    "exim_quota_and_unknown": [
+        ("bob@example.net", "hard", "invalid_recipient"),
+        ("eve@example.net", "soft", "quota_issues"),
+    ],
+    "exim_unrouteable": [("bob@example.con", "hard", "bad_domain")],
+    "fields_in_plain_text": [("bob@example.net", "hard", "inactive_mailbox")],
+    "french_orange": [
+        ("bob@orange.example", "hard", "invalid_recipient"),
+        ("eve@orange.example", "block", "policy_related"),
+    ],
+    "gmail_delay": [("bob@example.net", "unknown", "delayed")],
+    "gmail_not_found": [("bob@gmail.com", "hard", "invalid_recipient")],
+    "gmail_old_text": [("bob@example.net", "hard", "invalid_recipient")],
+    "gmx_text": [("bob@example.net", "hard", "invalid_recipient")],
+    "groupwise": [("bob@gw.example", "hard", "invalid_recipient")],
+    "imail": [("bob@imail.example", "hard", "invalid_recipient")],
+    "ionos_size": [("bob@example.net", "soft", "message_too_large")],
+    "ironport_inner_code": [("bob@example.net", "block", "authentication_failed")],
+    "james": [("bob@example.net", "hard", "invalid_recipient")],
+    "japanese_unknown": [("bob@example.jp", "hard", "invalid_recipient")],
+    "jmrp": [("bob@hotmail.example", "feedback", "abuse")],
+    "kddi_full": [("bob@au.example", "soft", "quota_issues")],
+    "mailru_unknown": [("bob@list.ru", "hard", "invalid_recipient")],
+    "mailto_unsubscribe": [("bob@example.net", "feedback", "opt-out")],
+    "messaging_server": [("bob@example.net", "hard", "invalid_recipient")],
+    "messaging_server_relayed": [("bob@example.net", "delivered", "delivered")],
+    "notes_text": [("bob@corp.example", "hard", "invalid_recipient")],
+    "o365_access_denied": [("bob@corp.example", "hard", "invalid_recipient")],
+    "opensmtpd": [("bob@example.net", "soft", "quota_issues"), ("eve@example.net", "hard", "invalid_recipient")],
+    "person_writes": [(None, "unknown", "no_report")],
+    "postfix_expired": [("bob@example.net", "soft", "no_answer_from_host")],
+    "postfix_two_recipients": [
+        ("bob@example.net", "hard", "invalid_recipient"),
+        ("eve@example.con", "hard", "bad_domain"),
+    ],
+    "powermta_category": [("bob@example.net", "hard", "invalid_recipient")],
+    "qmail_queue_too_long": [("bob@example.net", "soft", "no_answer_from_host")],
+    "qmail_three": [
+        ("bob@example.net", "hard", "invalid_recipient"),
+        ("eve@example.com", "hard", "bad_domain"),
+        ("mallory@example.org", "block", "spam_block"),
+    ],
+    "read_receipt": [("bob@example.net", "delivered", "displayed")],
+    "rfc6533": [("ユーザ@example.jp", "hard", "invalid_recipient")],
+    "russian_text": [("bob@example.ru", "hard", "invalid_recipient")],
+    "sendmail_dsn_generic_status": [("bob@gmail.example", "block", "prohibited_attachment")],
+    "sendmail_old": [("bob@example.net", "hard", "invalid_recipient")],
+    "ses_suppressed": [("bob@example.net", "block", "policy_related")],
+    "status_says_unknown_words_say_full": [("bob@corp.example", "soft", "quota_issues")],
+    "status_says_unknown_words_say_policy": [("bob@corp.example", "block", "policy_related")],
+    "surfcontrol": [("bob@example.net", "hard", "invalid_recipient")],
+    "to_header_only": [("bob@odd.example", "hard", "invalid_recipient")],
+    "vacation_outlook_de": [("bob@example.net", "vacation", "automatic_answer")],
+    "vacation_unix": [("bob@example.net", "vacation", "automatic_answer")],
+    "verizon_mobile": [("5551234567@vtext.example", "hard", "invalid_recipient")],
+    "x400": [("bob@x400.example", "hard", "invalid_recipient")],
+    "yahoo_no_account": [("testing123@yahoo.com", "hard", "invalid_recipient")],
+    "yandex_spam": [("bob@example.net", "block", "spam_content")],
+    "zoho": [("bob@example.net", "hard", "invalid_recipient")],
+}
+
+
+def report(name):
+    return examine((MAILS / f"{name}.eml").read_bytes())
+
+
+def test_every_mail_in_the_folder_is_expected():
+    """No sample lies there unread."""
+    assert {path.stem for path in MAILS.glob("*.eml")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_mail_says_what_it_says(name):
+    """Recipient, class and reason of each recipient, in order."""
+    assert [(found.recipient, found.cls, found.reason) for found in report(name).findings] == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_line_ends_and_an_mbox_line_change_nothing(name):
+    """CRLF, bare LF and a "From " line on top read alike."""
+    data = (MAILS / f"{name}.eml").read_bytes()
+    crlf = data.replace(b"\n", b"\r\n")
+    mbox = b"From MAILER-DAEMON Thu Jan  1 00:00:00 2026\n" + data
+    plain = examine(data)
+    assert examine(crlf) == plain
+    assert examine(mbox) == plain
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_only_hard_bounces_and_complaints_suppress(name):
+    """Nothing else ends a subscription."""
+    for found in report(name).findings:
+        complaint = found.cls == "feedback" and found.reason in {"abuse", "opt-out"}
+        assert found.suppress == (found.cls == "hard" or complaint)
+
+
+def test_a_returned_letter_tells_whose_it_was():
+    """Reference, links, ids and every address that may be VERP come out of the letter that came back."""
+    found = report("postfix_two_recipients")
+    assert found.addresses == ("b.abc@bounces.shop.example", "news@shop.example")
+    assert found.refs == ("ref1",)
+    assert found.unsubscribe_urls == ("https://shop.example/u/abc", "mailto:unsubscribe+abc@shop.example")
+    assert found.message_ids == ("1.2@shop.example",)
+    assert found.feedback_ids == ("12:7:campaign:shop",)
+    assert found.original_recipients == ("bob@example.net", "eve@example.con")
+    assert {one.reporting_mta for one in found.findings} == {"relay.example.org"}
+
+
+def test_a_letter_quoted_in_a_text_tells_too():
+    """Qmail and Exim quote the letter in their text: its headers are read, its words are not the server's."""
+    assert report("qmail_three").message_ids == ("77@shop.example",)
+    assert report("exim_quota_and_unknown").addresses == ("b.abc@bounces.shop.example", "news@shop.example")
+
+
+def test_a_complaint_carries_its_type_and_the_letter():
+    """ARF, JMRP and opt-out mails name their type; the attached letter is read through its encoding."""
+    found = report("arf_abuse")
+    assert (found.feedback_type, found.refs, found.unsubscribe_urls) == (
+        "abuse",
+        ("ref7",),
+        ("https://shop.example/u/a",),
+    )
+    assert "b.abc@bounces.shop.example" in found.addresses
+    assert found.original_recipients == ("bob@yahoo.example", "eve@yahoo.example")
+    assert report("jmrp").feedback_type == "abuse"
+    assert report("jmrp").refs == ("ref7",)
+    assert report("arf_not_spam_mixed").feedback_type == "not-spam"
+    assert report("arf_opt_out").feedback_type == "opt-out"
+    assert report("postfix_expired").feedback_type is None
