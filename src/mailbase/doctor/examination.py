@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from mailbase import db as database_module
-from mailbase import home, resources
+from mailbase import resources, servers
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.doctor import database, domain, machine, way_out, web
@@ -55,12 +55,8 @@ async def examine(settings: Settings, look: Tools, *, only: str | None = None) -
         found.append(machine.disk(settings.data_dir))
     connection: Connection | None = None
     try:
-        # Completing makes the folder where there is none; the doctor changes nothing.
-        if settings.data_dir.is_dir() and (settings.secret_keys or settings.database_url is None):
-            settings = home.complete(settings)
-        if settings.database_url is None:
-            raise ConfigError("there is none yet")
-        connection = await database_module.connect(settings.database_url)
+        settings = _completed(settings)
+        connection = await database_module.connect(settings.database_url or "")
     except (MailbaseError, OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         advice = "Start `mailbase up`; with a database of your own, look at MAILBASE_DATABASE_URL."
@@ -73,6 +69,24 @@ async def examine(settings: Settings, look: Tools, *, only: str | None = None) -
         if connection is not None:
             await connection.close()
     return report(found)
+
+
+def _completed(settings: Settings) -> Settings:
+    """Do what ``home.complete`` does, but make nothing that is not there.
+
+    Raises:
+        ConfigError: there is no database yet.
+
+    """
+    kept = settings.data_dir / "secret.key"
+    embedded = settings.database_url is None
+    read = not settings.secret_keys and embedded and kept.exists()
+    return structs.replace(
+        settings,
+        database_url=settings.database_url or servers.postgres_url(settings.data_dir),
+        redis_url=settings.redis_url or servers.redis_url(settings.data_dir),
+        secret_keys=(kept.read_text().strip(),) if read else settings.secret_keys,
+    )
 
 
 async def _of_database(db: Connection, settings: Settings, look: Tools) -> list[Finding]:
@@ -88,7 +102,7 @@ async def _outside(settings: Settings, look: Tools) -> list[Finding]:
         if look.time_server is None:
             return []
         offset = await machine.network_offset(look.time_server)
-        whose = f"The clock of {look.time_server[0]}"
+        whose = f"the clock of {look.time_server[0]}"
         return [machine.unknown_clock(whose) if offset is None else machine.clock(whose, offset)]
 
     async def redis() -> list[Finding]:

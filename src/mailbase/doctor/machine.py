@@ -74,7 +74,7 @@ def clock(whose: str, offset: timedelta) -> Finding:
     """Say whether a clock agrees with this machine's."""
     off = abs(offset)
     check = "clock"
-    text = f"{whose} is {off.total_seconds():.1f} s {'ahead of' if offset > timedelta() else 'behind'} this machine's."
+    text = f"{whose[0].upper()}{whose[1:]} is {off.total_seconds():.1f} s {'ahead of' if offset > timedelta() else 'behind'} this machine's."
     advice = "Let the machines set their clocks by the network (timedatectl set-ntp true)."
     if off > FAR_OFF:
         return _CLOCK.wrong(check, text, advice)
@@ -83,7 +83,9 @@ def clock(whose: str, offset: timedelta) -> Finding:
 
 def unknown_clock(whose: str) -> Finding:
     """Say that a clock could not be asked: nothing is wrong with that."""
-    return _CLOCK.ok("clock", f"{whose} could not be asked; on a machine without the network that is no harm.")
+    return _CLOCK.ok(
+        "clock", f"{whose[0].upper()}{whose[1:]} could not be asked; on a machine without the network that is no harm."
+    )
 
 
 async def network_offset(

@@ -20,22 +20,27 @@ _RUNS: Final = (
 
 async def examine(url: str, *, real: bool, context: ssl.SSLContext, now: datetime) -> list[Finding]:
     """Ask the public address as a mailbox provider would; ``real``: letters really leave."""
+    found = address(url, real=real)
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    found: list[Finding] = []
-    if is_local(host):
+    if parts.scheme == "https":
+        found += await _certificate(parts.hostname or "", parts.port or 443, context, now)
+        if any(one.level == "wrong" and one.check == "certificate" for one in found):
+            return found
+    return found + await _pages(url, context)
+
+
+def address(url: str, *, real: bool) -> list[Finding]:
+    """Judge the address itself."""
+    parts = urlsplit(url)
+    if is_local(parts.hostname or ""):
         text = f"{url} is this machine's own: nobody else can open the links in the letters, or leave."
         advice = "Set MAILBASE_PUBLIC_URL to the https address readers shall see."
-        found.append(_ABOUT.if_real("public_url", text, advice, real=real))
     elif parts.scheme != "https":
         text = f"{url} is not https: Gmail and Yahoo ask for one-click unsubscribing over https."
         advice = "Put a proxy with a certificate before mailbase, and set MAILBASE_PUBLIC_URL to the https address."
-        found.append(_ABOUT.if_real("public_url", text, advice, real=real))
     else:
-        found += await _certificate(host, parts.port or 443, context, now)
-    if any(one.check == "certificate" and one.level == "wrong" for one in found):
-        return found
-    return found + await _pages(url, context)
+        return []
+    return [_ABOUT.if_real("public_url", text, advice, real=real)]
 
 
 async def _certificate(host: str, port: int, context: ssl.SSLContext, now: datetime) -> list[Finding]:
