@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from mailbase.db import Connection
 from mailbase.sending import counters
+from mailbase.sending.providers import counted_as
 from mailbase.sending.warmup_rules import Rules
 
 State = Literal["queued", "leased", "handing_over", "sent", "deferred", "failed", "bounced", "unknown", "skipped"]
@@ -29,6 +30,7 @@ def moved(campaign_id: int, provider: str, old: str | None, new: str, n: int = 1
     before, after = SHOWN.get(old, old) if old else None, SHOWN.get(new, new)
     if before == after:
         return
+    provider = counted_as(provider)
     if before is not None:
         yield campaign_id, f"delivery.{before}", -n
         if before in BY_PROVIDER:
