@@ -142,7 +142,7 @@ RECORDS = [
 ]
 
 
-async def test_what_postmarks_other_records_mean(anonymous, client, postmark, db):
+async def test_what_postmarks_other_records_mean(anonymous, postmark, db):
     """A complaint ends the person, the person's own wish is a wish; what comes as a record of its own is not counted twice."""
     _, letters = await send_letters(db, letters=len(RECORDS))
 
