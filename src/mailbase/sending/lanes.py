@@ -117,7 +117,7 @@ class CampaignBatch(Batch):
         due = self._due
         handed = Handed(
             letter.id, self.holding.fence, due.campaign_id, due.domain_id, letter.subscriber_id, letter.provider,
-            email, None, letter.attempts + 1, None,
+            email, None, letter.attempts + 1, None, egress=self._egress,
         )  # fmt: skip
         if not email:
             return Ready(letter.id, email, handed, None)
@@ -215,7 +215,7 @@ class MessageBatch(Batch):
         letter, signer = self._letters.popleft()
         handed = Handed(
             letter.id, self.holding.fence, None, letter.domain_id, letter.subscriber_id, letter.provider,
-            letter.email, letter.email_key, letter.attempts + 1, None,
+            letter.email, letter.email_key, letter.attempts + 1, None, egress=self._egress,
         )  # fmt: skip
         files: list[Attachment] = []
         if letter.attachments:

@@ -4,7 +4,8 @@
 ``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell.
 
 Only where the fence is still the letter's. An answer that arrives after the lease ran out still counts, as long as nobody
-else has leased the letter since. Locks are taken in this order: deliveries, allowances, subscribers, counters.
+else has leased the letter since. Locks are taken in this order: counts of replies, domains, deliveries,
+allowances, subscribers, counters.
 """
 
 from collections import Counter
@@ -17,14 +18,17 @@ from msgspec import Struct
 
 from mailbase.audience import subscribers, suppressions
 from mailbase.db import Connection
-from mailbase.sending import counters, retries, soft_bounces, warmup
+from mailbase.sending import counters, refusals, retries, soft_bounces, warmup_take, warmup_tally
 from mailbase.sending.deliveries import State, moved
 from mailbase.sending.outcomes import Outcome
+from mailbase.sending.refusals import FRESH, Standing
+from mailbase.sending.reply_rules import Refusal
+from mailbase.sending.warmup_rules import TOTAL
+from mailbase.sending.warmup_tally import Result
 
 LONGEST_REPLY: Final = 500
 BEFORE_DATA: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt"})
-FREE_WAIT: Final = 60
-"""Seconds until a letter comes again whose provider took nothing from us, and did not say when it will."""
+REFUSED: Final = frozenset({"deferred", "refused", "not_sent"})
 FREE_DROPS: Final = 3
 """So often a connection may go in the middle of a letter before that counts as a refusal for now."""
 
@@ -46,6 +50,8 @@ class Handed(Struct):
     bucket: datetime | None
     failure: str | None = None
     """Why it could not be composed, where that is what happened."""
+    egress: str = "relay"
+    """The way out it was marked for."""
 
 
 class Fate(Struct):
@@ -57,9 +63,11 @@ class Fate(Struct):
     """Seconds until it is due again."""
     burnt: bool = True
     """Whether the attempt counts."""
+    refused: bool = False
+    """Whether it was refused for now: what is refused for two days is given up."""
 
 
-def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:  # noqa: C901  (a table of rules)
+def fate(letter: Handed, outcome: Outcome, random: Random, standing: Standing = FRESH) -> Fate:
     """Return what an outcome makes of a letter."""
     if letter.failure is not None:
         return Fate("failed", reason="content")
@@ -77,14 +85,14 @@ def fate(letter: Handed, outcome: Outcome, random: Random) -> Fate:  # noqa: C90
                 return Fate("queued", wait=1, burnt=False)
             if letter.attempts <= FREE_DROPS:
                 return Fate("queued", wait=5)
-    if outcome.free:
-        # Not asked about at all. `deferred`, because what is `queued` comes again at once.
-        seconds = outcome.retry_after or FREE_WAIT
-        return Fate("deferred", wait=seconds * (1 + random.uniform(0, retries.SPREAD)), burnt=False)
-    wait = retries.delay(letter.attempts, retry_after=outcome.retry_after, random=random)
-    if wait is None:
+    retry = retries.after(
+        outcome, attempts=letter.attempts, since=standing.since, random=random, rate=standing.verdict.rate, held=standing.verdict.held
+    )  # fmt: skip
+    if retry.wait is None:
         return Fate("failed", reason="expired")
-    return Fate("deferred", wait=wait.total_seconds())
+    # Without a word of theirs it only had to wait for its turn.
+    refused = not outcome.free or outcome.code > 0
+    return Fate("deferred", wait=retry.wait.total_seconds(), burnt=retry.burnt, refused=refused)
 
 
 def _why(outcome: Outcome) -> str:
@@ -103,9 +111,10 @@ UPDATE deliveries AS delivery SET
     state = outcome.state::delivery_state, reason = outcome.reason, bounce_class = outcome.class, last_reply = outcome.reply,
     due_at = CASE WHEN outcome.wait IS NULL THEN delivery.due_at ELSE COALESCE($9, now()) + make_interval(secs => outcome.wait) END,
     attempts = GREATEST(delivery.attempts - outcome.back, 0), lease_until = NULL,
+    refused_since = CASE WHEN outcome.refused THEN COALESCE(delivery.refused_since, $9, now()) ELSE delivery.refused_since END,
     sent_at = CASE WHEN outcome.state = 'sent' THEN COALESCE($9, now()) END
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::smallint[])
-    AS outcome (id, fence, state, reason, class, reply, wait, back)
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::smallint[], $10::boolean[])
+    AS outcome (id, fence, state, reason, class, reply, wait, back, refused)
 WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state::text = 'handing_over'
 RETURNING delivery.id
 """
@@ -133,9 +142,18 @@ async def record(
     random: Random,
     now: datetime | None = None,
 ) -> int:
-    """Write outcomes, at most one for each letter; commits by itself. Return how many were still ours to write."""
-    rows = {letter.id: (letter, outcome, fate(letter, outcome, random)) for letter, outcome in results}
+    """Write outcomes of one way out, at most one for each letter; commits by itself. Return how many were still ours to write."""
+    refused = {
+        letter.id: Refusal(letter.provider, letter.domain_id, outcome)
+        for letter, outcome in results
+        if outcome.kind in REFUSED and letter.failure is None
+    }
     async with db.transaction():
+        standings = await refusals.look(db, results[0][0].egress, refused, now=now) if refused else {}
+        rows = {
+            letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH)))
+            for letter, outcome in results
+        }
         was = dict.fromkeys(await _write(db, rows, now), "handing_over")
         missing = [(id, row[0].fence) for id, row in rows.items() if id not in was]
         if missing:
@@ -183,6 +201,7 @@ async def _write(db: Connection, rows: dict[int, Row], now: datetime | None) -> 
         [end.wait for _, _, end in ordered],
         [0 if end.burnt else 1 for _, _, end in ordered],
         now,
+        [end.refused for _, _, end in ordered],
     )
     return [row["id"] for row in written]
 
@@ -193,20 +212,26 @@ def _reply(outcome: Outcome) -> str:
 
 
 async def _allowances(db: Connection, written: Sequence[Row], now: datetime | None) -> None:
-    """Give back what was counted and refused before DATA; count what went out where nothing is held."""
-    back: Counter[tuple[int, datetime]] = Counter()
-    out: Counter[int] = Counter()
+    """Give back what was counted and refused before DATA; count what went out where nothing is held, and what it is judged by."""
+    back: Counter[tuple[int, str, str, datetime]] = Counter()
+    out: Counter[tuple[int, str]] = Counter()
+    results: list[Result] = []
     for letter, outcome, end in written:
         if letter.domain_id is None or letter.campaign_id is None:
             continue
-        if letter.bucket is not None and end.state != "sent" and outcome.phase in BEFORE_DATA:
-            back[letter.domain_id, letter.bucket] += 1
-        elif letter.bucket is None and end.state == "sent":
-            out[letter.domain_id] += 1
-    for (domain_id, bucket), n in sorted(back.items()):
-        await warmup.give_back(db, domain_id, bucket, n)
-    for domain_id, n in sorted(out.items()):
-        await warmup.note(db, domain_id, n, now=now)
+        if letter.bucket is None:
+            if end.state == "sent":
+                out[letter.domain_id, letter.egress] += 1
+            continue
+        if end.state != "sent" and outcome.phase in BEFORE_DATA:
+            back[letter.domain_id, letter.egress, letter.provider, letter.bucket] += 1
+        if (what := warmup_tally.said(outcome, attempts=letter.attempts)) is not None:
+            results.append(Result(letter.domain_id, letter.egress, letter.provider, letter.bucket, what))
+    for (domain_id, egress, provider, bucket), n in sorted(back.items()):
+        await warmup_take.give_back(db, domain_id, egress, provider, bucket, n)
+    await warmup_tally.note(db, results)
+    for (domain_id, egress), n in sorted(out.items()):
+        await warmup_take.note(db, domain_id, egress, {TOTAL: n}, now=now)
 
 
 BOUNCE = """

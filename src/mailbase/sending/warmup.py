@@ -19,7 +19,7 @@ from mailbase.sending import warmup_history, warmup_keys, warmup_rules, warmup_t
 from mailbase.sending.warmup_history import Entry
 from mailbase.sending.warmup_keys import Chosen, Key
 from mailbase.sending.warmup_rules import TOTAL, Preset, Rules
-from mailbase.sending.warmup_take import Grants, Room, room, take
+from mailbase.sending.warmup_take import Grants, Room, give_back, note, room, take
 
 __all__ = ["Grants", "Preset", "Room", "Warmup", "WarmupDetail", "give_back", "note", "room", "take"]
 
@@ -301,13 +301,3 @@ async def set_rules(
     await db.execute(SET_RULES, domain_id, numbers, hold, exempt)
     said = f"By hand: levels are {'held' if hold else 'free to rise'}, messages are {'not ' if exempt else ''}held."
     await warmup_history.write(db, domain_id, [Entry(decision="rules", reason=said, numbers=numbers)], now=now)
-
-
-async def give_back(db: Connection, domain_id: int, bucket: datetime, n: int) -> None:
-    """Give back letters that were counted in ``bucket`` and never went out."""
-    await warmup_take.give_back(db, domain_id, "relay", TOTAL, bucket, n)
-
-
-async def note(db: Connection, domain_id: int, n: int, *, now: datetime | None = None) -> None:
-    """Count letters that nothing holds."""
-    await warmup_take.note(db, domain_id, "relay", {TOTAL: n}, now=now)

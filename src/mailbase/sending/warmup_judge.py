@@ -12,7 +12,7 @@ from asyncpg import Record
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.sending import warmup_health, warmup_history, warmup_keys, warmup_take
+from mailbase.sending import warmup_health, warmup_history, warmup_keys, warmup_rules, warmup_take
 from mailbase.sending.warmup_health import Counts, Finding
 from mailbase.sending.warmup_history import Entry
 from mailbase.sending.warmup_keys import Chosen, Key, State
@@ -273,7 +273,7 @@ def _by_the_day(chosen: Chosen, row: Record, standing: Standing, now: datetime, 
         pass
     elif chosen.hold:
         decide("stay", f"{used} of {cap.day} letters went out; levels are held by hand.", state=standing.state)
-    elif used < rules.used * cap.day:
+    elif used < rules.used * warmup_rules.possible(cap):
         standing.good_level = standing.level
         decide("stay", f"{used} of {cap.day} letters went out: too few to go on.", state=standing.state)
     else:

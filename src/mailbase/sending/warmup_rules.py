@@ -226,6 +226,11 @@ def spread(day: int, rules: Rules) -> Cap:
     return Cap(day, hour, math.ceil(hour / 7))
 
 
+def possible(cap: Cap) -> int:
+    """Return how many letters a whole day can bring: an hour's cap binds a little more than an hour."""
+    return cap.day if cap.hour is None else min(cap.day, cap.hour * (24 * 60 // HOUR_MINUTES))
+
+
 def jitter(key: str, bucket: int, rules: Rules) -> float:
     """Return by how much ten minutes (their number since 1970) differ from the usual; the same for every worker."""
     share = 1 + rules.jitter * (2 * crc32(f"{key} {bucket}".encode()) / 0xFFFFFFFF - 1)

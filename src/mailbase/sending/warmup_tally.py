@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from mailbase.db import Connection
+from mailbase.sending.outcomes import Outcome
 from mailbase.sending.warmup_rules import TOTAL
 
 What = Literal["sent", "hard", "deferred", "blocked", "complaints", "unsubscribed"]
@@ -24,6 +25,21 @@ class Result(NamedTuple):
     provider: str
     bucket: datetime
     what: What
+
+
+def said(outcome: Outcome, *, attempts: int) -> What | None:
+    """Return what an outcome says of the sender; None where it says nothing.
+
+    A letter that is refused for now counts at its first attempt, so each recipient once; greylisting is no sign of anything.
+    """
+    match outcome.kind:
+        case "sent":
+            return "sent"
+        case "refused":
+            return {"hard": "hard", "block": "blocked"}.get(outcome.bounce_class or "")  # type: ignore[return-value]
+        case "deferred" if attempts == 1 and outcome.reason != "greylisted" and not outcome.free:
+            return "deferred"
+    return None
 
 
 NOTE = """
