@@ -115,7 +115,10 @@ def _shown(about: About, domain: Domain, record: Record, *, needed: bool, real: 
         return about.warning(
             check, f"{what}: DNS does not answer.", "Try again later, or look at MAILBASE_DNS_SERVERS."
         )
-    text = f"{what} is missing." if record.status == "missing" else f"{what} is wrong. {record.message}"
+    text = f"{what} is missing."
+    if record.status == "wrong":
+        text = f"{what} is wrong. {record.message}"
+        publish = f"Change the record that is there, do not add a second one; alone it would read {record.value}"
     if not needed:
         if record.name == dns_records.bounce_name(domain.name):
             text += " Without it returned mail goes to the From address, and mailbase does not see it."
