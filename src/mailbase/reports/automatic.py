@@ -21,7 +21,7 @@ _DELAY_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _DELAY = re.compile(
-    r"this is a warning message only|you do not need to resend|not (?:yet )?been delivered (?:yet|after)|(?:could not|unable to|has not been able to) (?:be )?(?:send|sent|deliver|delivered) (?:message )?(?:for (?:the )?(?:past|last)|for|after|within) (?:more than )?\d+ (?:hour|minute|day)|(?:will|shall) (?:keep|continue) (?:trying|to try|retrying|to attempt)|(?:will be|being) re-?(?:tried|attempted|queued)|still (?:in the|being|trying|undelivered)|delivery attempts will (?:continue|be (?:continued|made|retried))|has (?:so far )?been delayed|no action is required on your part"
+    r"this is a warning message only|transient non-fatal errors|you do not need to resend|not (?:yet )?been delivered (?:yet|after)|(?:could not|unable to|has not been able to) (?:be )?(?:send|sent|deliver|delivered) (?:message )?(?:for (?:the )?(?:past|last)|for|after|within) (?:more than )?\d+ (?:hour|minute|day)|(?:will|shall) (?:keep|continue) (?:trying|to try|retrying|to attempt)|(?:will be|being) re-?(?:tried|attempted|queued)|still (?:in the|being|trying|undelivered)|delivery attempts will (?:continue|be (?:continued|made|retried))|has (?:so far )?been delayed|no action is required on your part"
     r"|(?:weitere|erneut) .{0,30}(?:zustellversuch|versucht)|wird weiterhin versucht|seguir[áa] intentando|continuer[aà]|va r[ée]essayer|попытк\w+ (?:доставки )?(?:будут )?(?:продолж|повтор)",
     re.IGNORECASE,
 )
@@ -43,6 +43,7 @@ _CHALLENGE_HINTS = (
 )
 _DELAY_HINTS = (
     "warning",
+    "transient",
     "resend",
     "delay",
     "try",

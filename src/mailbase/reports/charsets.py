@@ -11,7 +11,15 @@ _SAFE = re.compile(
 _WORD = re.compile(r"=\?([\w.:\-]{2,40})(?:\*[\w-]*)?\?([bBqQ])\?([^?\n]{0,2000})\?=")
 _GAP = re.compile(r"(\?=)\s+(=\?)")
 _ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
-_SILENT = re.compile(r"(?is)<(style|script|head)\b.{0,20000}?</\1\s*>|<!--.{0,20000}?-->")
+_SILENT = tuple(
+    (re.compile(begin, re.IGNORECASE), re.compile(end, re.IGNORECASE))
+    for begin, end in (
+        (r"<style\b", r"</style\s*>"),
+        (r"<script\b", r"</script\s*>"),
+        (r"<head\b", r"</head\s*>"),
+        ("<!--", "-->"),
+    )
+)
 _BREAK = re.compile(r"(?i)<(?:br|/?p|/?div|/?tr|/?li|/?h\d|/?table|/?pre|hr)\b[^<>]{0,500}>")
 _TAG = re.compile(r"<(?![^<>\s]{1,128}@)/?[a-zA-Z!][^<>]{0,2000}>")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
@@ -73,5 +81,17 @@ def base64(data: bytes) -> bytes:
 
 def without_tags(html: str) -> str:
     """Return the words of a page, a line for each of its blocks."""
-    text = _TAG.sub("", _BREAK.sub("\n", _SILENT.sub(" ", html)))
+    for begin, end in _SILENT:
+        html = _without(html, begin, end)
+    text = _TAG.sub("", _BREAK.sub("\n", html))
     return unescape(text).replace("\xa0", " ")
+
+
+def _without(html: str, begin: re.Pattern[str], end: re.Pattern[str]) -> str:
+    """Return a page without what stands between two marks; what is never closed stays."""
+    kept: list[str] = []
+    at = 0
+    while (opened := begin.search(html, at)) and (closed := end.search(html, opened.end())):
+        kept.append(html[at : opened.start()])
+        at = closed.end()
+    return " ".join([*kept, html[at:]])

@@ -166,11 +166,7 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
     if detail == "2.0" and "@docomo.ne.jp" in text:
         # The carrier says "Unknown user" with 5.2.0 when a reader's own filter refuses (moneytimes.jp/archives/185548).
         return "mailbox_unavailable"
-    nobody = _first(strong & _HARD)
-    if nobody and "transient_failure" in strong and (temporary or nobody == "inactive_mailbox"):
-        return "mailbox_unavailable"
-    if nobody == "inactive_mailbox" and temporary:
-        return "mailbox_unavailable"
+    nobody = _nobody(strong, temporary=temporary)
     if nobody:
         return nobody
     if detail == "4.1" and "policy_related" in weak:
@@ -180,6 +176,15 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
     if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
         return by_status
     return _first(strong) or by_status or _little(code, detail, weak, temporary=temporary)
+
+
+def _nobody(strong: frozenset[str], *, temporary: bool) -> str | None:
+    """Return why the words say that nobody is there; a mailbox that is only closed for now is not gone."""
+    reason = _first(strong & _HARD)
+    for_now = "transient_failure" in strong
+    if reason is None or (temporary and for_now) or (reason == "inactive_mailbox" and (temporary or for_now)):
+        return None if reason is None else "mailbox_unavailable"
+    return reason
 
 
 def _little(code: int, detail: str, weak: frozenset[str], *, temporary: bool) -> str:

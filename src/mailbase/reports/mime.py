@@ -10,6 +10,7 @@ from mailbase.reports.charsets import base64, header_text, text_of, without_tags
 
 LONGEST_MAIL = 2_000_000
 LONGEST_HEAD = 128_000
+LONGEST_FIELD = 16_000
 MOST_PARTS = 64
 DEEPEST = 8
 
@@ -114,7 +115,7 @@ def headers(data: bytes) -> tuple[dict[str, list[str]], bytes]:
     head, body = (data[: end.start()], data[end.end() :]) if end else (data[:LONGEST_HEAD], data[LONGEST_HEAD:])
     fields: dict[str, list[str]] = {}
     for name, value in _FIELD.findall(head):
-        written = text_of(value)
+        written = text_of(value[:LONGEST_FIELD])
         fields.setdefault(name.decode("ascii").lower(), []).append(
             _FOLD.sub(" ", written) if "\n" in written else written
         )

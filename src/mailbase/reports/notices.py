@@ -13,7 +13,7 @@ LONGEST_NOTICE = 32_000
 _A = ADDRESS.pattern
 _STANDS_OUT = (
     re.compile(
-        rf"^[ \t>*]*[\"']?(?:<(?:smtp:|mailto:)?({_A})>|({_A}))[\"']?[ \t]*(?:\(.{{0,200}}\))?[ \t]*(?::|\.\.\.|$|[ \t]-[ \t]|;|,?[ \t]+on[ \t]|[ \t]{{2,}}|[ \t]*=>|[ \t]*\|)",
+        rf"^[ \t>*\[(]*[\"']?(?:<(?:smtp:|mailto:)?({_A})>|({_A}))[\"'\])]?[ \t]*(?:\(.{{0,200}}\))?[ \t]*(?::|\.\.\.|$|[ \t]-[ \t]|;|,?[ \t]+on[ \t]|[ \t]{{2,}}|[ \t]*=>|[ \t]*\|)",
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
     re.compile(

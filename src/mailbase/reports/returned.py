@@ -19,7 +19,7 @@ _SURE = re.compile(
     re.IGNORECASE,
 )
 _MARK = re.compile(
-    r"^[ \t>]*(?:-{2,}|={2,}|\*{2,}|_{3,})[^\n]{0,60}(?:original|copy of|below this line|returned|unsent|undelivered|message (?:headers?|text|follows)|included|ursprüngl|исходн|原)[^\n]{0,80}$"
+    r"^[ \t>]*(?:-{2,80}|={2,80}|\*{2,80}|_{3,80})[^\n]{0,60}(?:original|copy of|below this line|returned|unsent|undelivered|message (?:headers?|text|follows)|included|ursprüngl|исходн|原)[^\n]{0,80}$"
     r"|^[ \t>]*(?:original (?:message|headers?)(?: (?:follows|headers?))?|message header follows|the (?:following is the |header of the )[^\n]{0,60})\s*:?\s*-*$",
     re.IGNORECASE | re.MULTILINE,
 )
