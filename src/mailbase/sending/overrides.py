@@ -103,16 +103,16 @@ async def delete(db: Connection, override_id: int) -> None:
 
 
 UNTIL = """
-SELECT provider, max(expires_at) AS until FROM provider_overrides
+SELECT provider, max(expires_at) AS until, max(expires_at) - COALESCE($3, now()) AS left FROM provider_overrides
 WHERE provider = ANY ($1::text[]) AND egress IN ('*', $2) AND expires_at > COALESCE($3, now()) GROUP BY provider
 """
 
 
 async def until(
     db: Connection, providers: list[str], egress: str, *, now: datetime | None = None
-) -> dict[str, datetime]:
-    """Return when the last override of each of these providers ends, where one is in force."""
-    return {row["provider"]: row["until"] for row in await db.fetch(UNTIL, providers, egress, now)}
+) -> dict[str, tuple[datetime, timedelta]]:
+    """Return when the last override of each of these providers ends, and how long that is still, where one is in force."""
+    return {row["provider"]: (row["until"], row["left"]) for row in await db.fetch(UNTIL, providers, egress, now)}
 
 
 SUSPENDED = """

@@ -8,7 +8,7 @@ A rule (:mod:`~mailbase.sending.reply_rule_table`) names providers, or nobody: t
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from asyncpg import Record
@@ -29,13 +29,15 @@ class Refusal(Struct, frozen=True):
     outcome: Outcome
 
 
-class Verdict(Struct):
+class Verdict(Struct, frozen=True):
     """What the rules make of one refusal."""
 
     rate: bool = False
     """It was about the provider's pace or the sender's set-up, not about this letter: no attempt of its own is burnt."""
     until: datetime | None = None
     """When the provider's overrides end, where some are in force now."""
+    held: timedelta | None = None
+    """How long that is still."""
 
 
 # CASE keeps the pattern, the costly part, to the rules that are for this provider at all.
@@ -112,21 +114,20 @@ async def notice_all(
 
     In the caller's transaction, before it locks any letter. Costs one look at the rules where none matches.
     """
-    verdicts = [Verdict() for _ in refusals]
+    nothing = [Verdict()] * len(refusals)
     if not refusals:
-        return verdicts
+        return nothing
     replies = [said(refusal.outcome) for refusal in refusals]
     hits = await db.fetch(MATCH, [refusal.provider for refusal in refusals], replies)
     if not hits:
-        return verdicts
-    for hit in hits:
-        verdicts[hit["n"]].rate = True
+        return nothing
     await _count(db, egress, refusals, replies, hits, now=now)
-    ends = await overrides.until(db, sorted({refusals[hit["n"]].provider for hit in hits}), egress, now=now)
-    for refusal, verdict in zip(refusals, verdicts, strict=True):
-        if verdict.rate:
-            verdict.until = ends.get(refusal.provider)
-    return verdicts
+    about_us = {hit["n"] for hit in hits}
+    ends = await overrides.until(db, sorted({refusals[n].provider for n in about_us}), egress, now=now)
+    return [
+        Verdict(True, *ends.get(refusal.provider, (None, None))) if n in about_us else nothing[n]
+        for n, refusal in enumerate(refusals)
+    ]
 
 
 async def _count(

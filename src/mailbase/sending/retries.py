@@ -1,31 +1,120 @@
-"""When a letter that was refused for now is tried again.
+"""When a letter that was refused for now is tried again, by what the refusal was about.
 
-Attempt 1 is followed after 5 minutes, then 10, 20, 40, 80 minutes, then every 4 hours; the seventeenth is the last one
-within 48 hours. A time the other side named is honoured instead. Every delay is spread by ±20 %, so that what was refused
-together does not come back together.
+==================  ==================================================================  ================
+what                when                                                                burns an attempt
+==================  ==================================================================  ================
+greylisted          5–6 minutes after the first time, then as the schedule has it       yes
+recipient's rate    ("receiving mail too quickly") half an hour or more; nobody else    yes
+provider's rate     when the provider's override ends, a little spread                  no
+the session         (a host that greets with 4xx) later each time, by the letter's age  no
+its turn            (the provider has no room for it now) when there will be            no
+anything else       5, 10, 20, 40, 80 minutes, then every 4 hours                       yes
+==================  ==================================================================  ================
+
+A time the other side named is honoured: never earlier. Every delay is spread, so that what was refused together does not come
+back together. 48 hours after the first refusal a letter is given up, whatever burnt.
 """
 
+import re
 from datetime import timedelta
 from random import Random
-from typing import Final
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from mailbase.sending.outcomes import Outcome
+
+About = Literal["turn", "greylisting", "recipient_rate", "rate", "session", "other"]
 
 MINUTES: Final = (5, 10, 20, 40, 80)
 EVERY: Final = 240
-ATTEMPTS: Final = 17
 SPREAD: Final = 0.2
 SHORTEST: Final = timedelta(seconds=30)
-LONGEST: Final = timedelta(hours=4)
+LONGEST: Final = timedelta(hours=24)
+LIFETIME: Final = timedelta(hours=48)
+MINUTE: Final = timedelta(minutes=1)
+HALF_AN_HOUR: Final = timedelta(minutes=30)
+LATEST_SPREAD: Final = timedelta(minutes=10)
+BEFORE_RECIPIENT: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail"})
+
+_GREYLISTED: Final = re.compile(
+    r"gr[ae]y[ -]?list|postgrey|milter-greylist|temporarily greylisted|first time sender", re.IGNORECASE
+)
+_RECIPIENT_RATE: Final = re.compile(
+    r"(user|recipient|mailbox|account|you are trying to contact)\b.{0,60}\b(too quickly|too fast|too many (messages|mails|emails)|rate (limit|that))",
+    re.IGNORECASE,
+)
 
 
-def delay(attempts: int, *, retry_after: int | None, random: Random) -> timedelta | None:
-    """Return how long to wait after this many attempts, or None when it was the last one.
+class Retry(Struct, frozen=True):
+    """``wait`` None: it is given up. ``burnt``: whether the attempt counts."""
 
-    ``retry_after`` is in seconds; it is kept within half a minute and four hours, and only ever spread upwards.
+    wait: timedelta | None
+    burnt: bool = True
+
+
+def about(outcome: Outcome, *, rate: bool) -> About:
+    """Return what a temporary refusal is about; ``rate``: a rule says that it is the provider's pace."""
+    if outcome.free:
+        return "turn"
+    if _GREYLISTED.search(outcome.reply):
+        return "greylisting"
+    if _RECIPIENT_RATE.search(outcome.reply):
+        return "recipient_rate"
+    if rate:
+        return "rate"
+    return "session" if outcome.phase in BEFORE_RECIPIENT else "other"
+
+
+def after(
+    outcome: Outcome,
+    *,
+    attempts: int,
+    since: timedelta,
+    random: Random,
+    rate: bool = False,
+    held: timedelta | None = None,
+) -> Retry:
+    """Return when to try again a letter that was refused for now.
+
+    ``attempts``: those that counted, this one included. ``since``: how long it has been refused. ``rate``: a rule on replies
+    took the refusal for the provider's pace; ``held``: how long the provider is held back still.
     """
-    if attempts >= ATTEMPTS:
-        return None
-    if retry_after is not None:
-        asked = min(max(timedelta(seconds=retry_after), SHORTEST), LONGEST)
-        return asked * (1 + random.uniform(0, SPREAD))
-    minutes = MINUTES[attempts - 1] if 1 <= attempts <= len(MINUTES) else EVERY
-    return timedelta(minutes=minutes) * (1 + random.uniform(-SPREAD, SPREAD))
+    what = about(outcome, rate=rate)
+    burnt = what not in {"turn", "rate", "session"}
+    if since >= LIFETIME:
+        return Retry(None, burnt)
+    if what == "turn":
+        named = timedelta(seconds=outcome.retry_after) if outcome.retry_after is not None else MINUTE
+        return Retry(max(named, held or named) * (1 + random.uniform(0, SPREAD)), burnt)
+    wait = _wait(what, attempts, since, held, random)
+    if outcome.retry_after is not None:
+        asked = min(max(timedelta(seconds=outcome.retry_after), SHORTEST), LONGEST)
+        # What a provider's override says beside it holds as well.
+        floor = wait if what == "rate" and held is not None else timedelta()
+        wait = max(asked * (1 + random.uniform(0, SPREAD)), floor)
+    # The last time is at the end of its life, not beyond.
+    return Retry(min(wait, max(LIFETIME - since, SHORTEST)), burnt)
+
+
+def _wait(what: About, attempts: int, since: timedelta, held: timedelta | None, random: Random) -> timedelta:
+    match what:
+        case "greylisting" if attempts <= 1:
+            return timedelta(minutes=random.uniform(5, 6))
+        case "rate" if held is not None:
+            return held + min(held * SPREAD, LATEST_SPREAD) * random.random() + timedelta(seconds=random.uniform(1, 10))
+        case "rate" | "session":  # the first of them without an override yet
+            # Nothing counts these, so they slow down by themselves: half as long again as it has been refused.
+            return _spread(min(max(since / 2, timedelta(minutes=MINUTES[0])), timedelta(minutes=EVERY)), random)
+        case "recipient_rate":
+            return max(_schedule(attempts, random), HALF_AN_HOUR * (1 + random.uniform(0, SPREAD)))
+        case _:
+            return _schedule(attempts, random)
+
+
+def _schedule(attempts: int, random: Random) -> timedelta:
+    return _spread(timedelta(minutes=MINUTES[attempts - 1] if 1 <= attempts <= len(MINUTES) else EVERY), random)
+
+
+def _spread(wait: timedelta, random: Random) -> timedelta:
+    return wait * (1 + random.uniform(-SPREAD, SPREAD))
