@@ -34,6 +34,10 @@ class Relay(msgspec.Struct, frozen=True):
     tls: Tls
     connections: int
 
+    def __repr__(self) -> str:
+        """Show no credentials, wherever it is printed."""
+        return f"Relay({self.host}:{self.port}, tls={self.tls}, connections={self.connections})"
+
 
 class Mx(msgspec.Struct, frozen=True):
     """Straight to the recipients' servers, read from ``mx:?source=192.0.2.1&source=…``."""

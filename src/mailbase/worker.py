@@ -28,12 +28,13 @@ from mailbase.campaigns import fan_out
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
 from mailbase.jobs import arq_worker, cron, runner
-from mailbase.sending import counters, messages, sweep
+from mailbase.sending import counters, messages, provider_lookup, providers, sweep
 from mailbase.sending.compose import Streams
 from mailbase.sending.dispatcher import Dispatcher
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.leases import LEASE
+from mailbase.sending.provider_lookup import DnsHosts
 from mailbase.sending.providers import Providers
 from mailbase.sending.recorder import Recorder
 from mailbase.sending.signers import Signers
@@ -143,6 +144,7 @@ class Worker:
             runner.run(self._pool, self._erasure_key, stop=stop, wake=self._jobs_wake),
             cron.run(self._pool, stop=stop),
             self._providers.run(self._pool, stop=stop),
+            provider_lookup.run(self._pool, DnsHosts(self._settings.dns_servers), stop=stop),
             reading.run(self._pool, self._tokens, self._resolver, slot=self._slot, stop=stop),
         ]
         if self._settings.redis_url:
@@ -194,6 +196,7 @@ class Worker:
             try:
                 await db.add_listener(messages.CHANNEL, self._on_letters)
                 await db.add_listener(queue.CHANNEL, self._on_jobs)
+                await db.add_listener(providers.CHANNEL, self._on_providers)
                 self._on_letters()
                 self._on_jobs()
                 await _first(self._stop, lost)
@@ -210,6 +213,9 @@ class Worker:
 
     def _on_jobs(self, *_arguments: object) -> None:
         self._jobs_wake.set()
+
+    def _on_providers(self, *_arguments: object) -> None:
+        self._providers.wake()
 
     async def _fan_out(self) -> None:
         """Start due campaigns, create their letters, finish them."""

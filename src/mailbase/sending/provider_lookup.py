@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BATCH: Final = 200
 ADMITTED: Final = 10_000
 PARALLEL: Final = 32
-PAUSE: Final = 1.0
+PAUSE: Final = 2.0
 CLAIM: Final = timedelta(minutes=3)
 SOONEST: Final = timedelta(hours=6)
 LATEST: Final = timedelta(days=7)
@@ -167,8 +167,15 @@ async def run(pool: Pool, resolver: HostResolver, *, stop: asyncio.Event) -> Non
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
+            looking = asyncio.create_task(step(pool, resolver))
+            await asyncio.wait({stopping, looking}, return_when=asyncio.FIRST_COMPLETED)
+            if not looking.done():
+                # A server that is slow to answer holds up no stop; what was claimed is due again in a while.
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+                break
             try:
-                more = await step(pool, resolver) > 0
+                more = looking.result() > 0
             except (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("look-ups of domains wait for the database: %s", error)
                 more = False

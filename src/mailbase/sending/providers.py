@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL: Final = "mailbase_providers"
 SITE: Final = "site:"
-EVERY: Final = 3.0
+EVERY: Final = 5.0
 """Seconds between two loads, should a notice be missed."""
 LONGEST_LANE: Final = 120
 LOWERED: Final = ("connections", "letters_per_connection", "letters_per_minute", "connections_per_minute")

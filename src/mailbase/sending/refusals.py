@@ -4,16 +4,20 @@ The rules on replies (:mod:`~mailbase.sending.reply_rules`) hear of every refusa
 locks any letter.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
 from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.sending import reply_rules
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.reply_rules import Refusal, Verdict
+
+log = logging.getLogger(__name__)
 
 
 class Standing(Struct, frozen=True):
@@ -26,7 +30,7 @@ class Standing(Struct, frozen=True):
 
 FRESH: Final = Standing()
 
-SINCE: Final = """
+SINCE = """
 SELECT id, extract(epoch FROM COALESCE($2, now()) - refused_since)::float8 AS seconds FROM deliveries
 WHERE id = ANY ($1::bigint[]) AND refused_since IS NOT NULL
 """
@@ -54,6 +58,14 @@ async def look(
         if spoken(letter.outcome):
             alone = None if letter.outcome.free else id
             said.setdefault((letter.provider, letter.domain_id, letter.outcome.reply, alone), []).append(id)
-    verdicts = await reply_rules.notice_all(db, egress, [letters[ids[0]] for ids in said.values()], now=now)
+    verdicts = [FRESH.verdict] * len(said)
+    if not said:
+        return {id: Standing(since.get(id, timedelta())) for id in letters}
+    try:
+        async with db.transaction():
+            verdicts = await reply_rules.notice_all(db, egress, [letters[ids[0]] for ids in said.values()], now=now)
+    except asyncpg.DataError as error:
+        # A rule is the owner's, and may be one PostgreSQL cannot carry out; what became of the letters is written all the same.
+        log.warning("a rule on replies cannot be applied: %s", error)
     judged = {id: verdict for ids, verdict in zip(said.values(), verdicts, strict=True) for id in ids}
     return {id: Standing(since.get(id, timedelta()), judged.get(id, FRESH.verdict)) for id in letters}
