@@ -1,71 +1,66 @@
 """Answers of machines that are no bounces: out of office, challenges, delays, receipts."""
 
 import re
+from typing import Final
 
+from mailbase.reports.judge import statuses
 from mailbase.reports.mime import Part
+from mailbase.reports.wording import Phrases, plain
 
-_VACATION_SUBJECT = re.compile(
-    r"out of (?:the )?office|\booo\b|auto(?:matic|mated|matische|matisch|matisk)?[\s\-]*(?:reply|response|answer|respon[sd]|antwort|beantwoord|svar|antwoord)|^\s*auto(?:reply)?:|\bautoreply\b|autoresponder|away from (?:my|the) (?:mail|office|desk)|\bvacation\b|on holiday|on leave\b|annual leave|maternity leave|parental leave"
-    r"|abwesen|nicht im (?:büro|hause)|urlaub|réponse automatique|reponse automatique|absence du bureau|absent du bureau|message d.absence|en congés|respuesta autom|fuera de (?:la )?oficina|ausencia|risposta automatica|fuori (?:sede|ufficio)|assenza|resposta autom|ausência|fora do escritório|automatisch (?:antwoord|bericht)|afwezig"
-    r"|автоответ|автоматический ответ|нет на месте|в отпуске|вне офиса|odpowiedź automatyczna|poza biurem|nieobecn|automatická odpověď|mimo kancelář|nepřítomn|otomatik (?:yanıt|cevap)|ofis dışında|automatikus válasz|házon kívül|automatsvar|frånvaro|fravær|poissa|automaattinen vastaus|răspuns automat|αυτόματη απάντηση"
-    r"|自動(?:応答|返信)|不在|自动(?:回复|答复|回覆)|自動回覆|외출|부재",
-    re.IGNORECASE,
-)
-_CHALLENGE = re.compile(
-    r"confirm (?:that )?(?:you are (?:a )?human|your (?:message|e-?mail) (?:to|so))|sender verification|verify (?:that )?you are (?:a )?(?:human|real|person)|(?:needs?|requires?) (?:your )?(?:confirmation|verification) (?:before|of (?:the|your))|challenge[\s/\-]*response|\bboxbe\b|spam ?arrest|\btmda\b|bluebottle|mailblocks|\bqurb\b|vanquish|choicemail"
-    r"|(?:held|waiting|queued) (?:until|pending|for) (?:your )?(?:confirm|verif|approv)|click (?:on )?(?:the|this) link (?:below )?to (?:confirm|verify|release|have) .{0,40}(?:message|e-?mail|deliver)|added to (?:the|my) (?:guest|approved|allowed|safe)[\s-]*(?:sender)?s? ?list|awaits moderator approval",
-    re.IGNORECASE,
-)
-_DELAY_SUBJECT = re.compile(
-    r"\bdelay(?:ed)?\b|\bdelivery (?:is )?(?:status notification )?\(?(?:is )?delay|warning: (?:message|could not send|mail)|still (?:undelivered|being retried|trying)|will (?:be )?retr(?:y|ied)|not yet (?:been )?delivered|temporar(?:y|ily) (?:problem|undeliverable|undelivered)|verzögert|retard[ée]|en attente|retraso|retrasad|in ritardo|ritardat|atras[oa]|vertraagd|задерж|отложен|opóźni|opozni|zpožděn|遅延|延迟|延遲",
-    re.IGNORECASE,
-)
-_DELAY = re.compile(
-    r"this is a warning message only|transient non-fatal errors|you do not need to resend|not (?:yet )?been delivered (?:yet|after)|(?:could not|unable to|has not been able to) (?:be )?(?:send|sent|deliver|delivered) (?:message )?(?:for (?:the )?(?:past|last)|for|after|within) (?:more than )?\d+ (?:hour|minute|day)|(?:will|shall) (?:keep|continue) (?:trying|to try|retrying|to attempt)|(?:will be|being) re-?(?:tried|attempted|queued)|still (?:in the|being|trying|undelivered)|delivery attempts will (?:continue|be (?:continued|made|retried))|has (?:so far )?been delayed|no action is required on your part"
-    r"|(?:weitere|erneut) .{0,30}(?:zustellversuch|versucht)|wird weiterhin versucht|seguir[áa] intentando|continuer[aà]|va r[ée]essayer|попытк\w+ (?:доставки )?(?:будут )?(?:продолж|повтор)",
-    re.IGNORECASE,
-)
-_CHALLENGE_HINTS = (
-    "confirm",
-    "verif",
-    "challenge",
-    "boxbe",
-    "spam",
-    "tmda",
-    "bluebottle",
-    "mailblocks",
-    "qurb",
-    "vanquish",
-    "choicemail",
-    "click",
-    "list",
-    "moderator",
-)
-_DELAY_HINTS = (
-    "warning",
-    "transient",
-    "resend",
-    "delay",
-    "try",
-    "retri",
-    "attempt",
-    "queue",
-    "yet",
-    "for ",
-    "within",
-    "after",
-    "no action",
-    "versuch",
-    "intent",
-    "continuer",
-    "essayer",
-    "попыт",
-)
-"""One word of each alternative: looking for these first spares most mails the long search."""
-_ENDED = re.compile(
-    r"permanent|gave up|giving up|given up|no (?:longer|more|further) (?:be )?(?:retr|attempt|tr)|will not (?:be )?(?:retr|attempt)|failed permanently|has failed|have failed|undeliverable|could not be delivered|couldn.t be delivered|was(?:n.t| not) delivered|returned to sender|has expired|(?:5\.\d\.\d{1,3})|unzustellbar|endgültig|definitiv",
-    re.IGNORECASE,
-)
+VACATION: Final = Phrases(
+    "out of office", "out of the office", "ooo", "auto reply", "autoreply", "auto response", "auto respond*", "autorespon*",
+    "automatic reply", "automatic response", "automated reply", "automated response", "auto antwort", "away from my", "away from the office",
+    "vacation", "on holiday", "on leave", "annual leave", "maternity leave", "parental leave", "sick leave",
+    "automatische antwort", "automatisk* svar*", "abwesen*", "nicht im büro", "nicht im hause", "urlaub*",
+    "réponse automatique", "absence du bureau", "absent du bureau", "message d'absence", "en congés", "congés annuels",
+    "respuesta autom*", "fuera de oficina", "fuera de la oficina", "ausencia", "risposta automatica", "fuori sede", "fuori ufficio", "assenza",
+    "resposta autom*", "ausência", "fora do escritório", "automatisch antwoord", "automatisch bericht", "afwezig*",
+    "автоответ*", "автоматический ответ", "нет на месте", "в отпуске", "вне офиса", "odpowiedź automatyczna", "poza biurem", "nieobecn*",
+    "automatická odpověď", "mimo kancelář", "nepřítomn*", "otomatik yanıt", "otomatik cevap", "ofis dışında", "automatikus válasz", "házon kívül",
+    "automatsvar", "frånvaro*", "fravær*", "poissa", "automaattinen vastaus", "răspuns automat", "αυτόματη απάντηση",
+    "自動応答", "自動返信", "不在", "自动回复", "自动答复", "自動回覆", "자동 응답", "부재중",
+)  # fmt: skip
+CHALLENGE: Final = Phrases(
+    "confirm … you are human", "confirm … you are a human", "confirm your message", "confirm your email so", "sender verification",
+    "verify … you are human", "verify … you are a human", "verify … you are a real", "verify … you are a person",
+    "needs your confirmation", "requires your confirmation", "needs confirmation before", "requires verification", "challenge response",
+    "boxbe", "spam arrest", "spamarrest", "tmda", "bluebottle", "mailblocks", "qurb", "vanquish", "choicemail",
+    "held until you confirm", "held until you verif*", "waiting for your confirmation", "held pending your", "queued until you confirm",
+    "click … to confirm … message", "click … to verify … message", "click … to release … message", "click … to confirm … e-mail",
+    "added to my guest list", "added to the guest list", "approved sender list", "approved senders list", "allowed senders list", "awaits moderator approval",
+)  # fmt: skip
+DELAY_SUBJECT: Final = Phrases(
+    "delay", "delayed", "warning message", "warning could not send", "warning mail", "still undelivered", "still being retried", "still trying",
+    "will be retried", "will retry", "not yet delivered", "not yet been delivered", "temporary problem", "temporarily undeliver*",
+    "verzögert*", "verzögerung*", "retardé*", "en attente", "retraso", "retrasad*", "in ritardo", "ritardat*", "atrasad*", "atraso", "vertraagd*",
+    "задерж*", "отложен*", "opóźni*", "zpožděn*", "遅延", "延迟", "延遲",
+)  # fmt: skip
+DELAY: Final = Phrases(
+    "this is a warning message only", "transient non-fatal errors", "do not need to resend", "not yet been delivered", "not been delivered yet",
+    "not been delivered after", "could not send message for", "could not be delivered for the past", "unable to deliver … for the last",
+    "could not deliver … within … hours", "will keep trying", "will continue trying", "will continue to try", "will continue to attempt", "will keep retrying",
+    "will be retried", "will be re-tried", "will be re-attempted", "still being tried", "still in the queue", "still trying", "still undelivered",
+    "attempts will continue", "attempts will be continued", "attempts will be made", "has been delayed", "has so far been delayed",
+    "no action is required on your part", "weitere zustellversuche", "erneut versucht", "wird weiterhin versucht", "seguirá intentando", "continuerà",
+    "va réessayer", "попытки будут продолж*", "попытки доставки будут продолж*", "попытки будут повтор*",
+)  # fmt: skip
+ENDED: Final = Phrases(
+    "permanent", "permanently", "permanent fatal errors", "gave up", "giving up", "given up", "no longer be retried", "no further attempts", "no more attempts",
+    "will not be retried", "will not retry", "will not be attempted", "failed permanently", "has failed", "have failed", "undeliverable",
+    "could not be delivered", "couldn't be delivered", "wasn't delivered", "was not delivered", "has expired",
+    "unzustellbar*", "endgültig*", "definitiv*",
+)  # fmt: skip
+FAILURE: Final = Phrases(
+    "undeliver*", "deliver* … fail*", "delivery report", "delivery status", "delivery notification", "delivery problem*", "delivery error*", "delivery failure",
+    "fail* … deliver*", "failure notice", "fail* … mail", "fail* … message", "returned", "returned mail", "returned email", "returned e-mail", "returned message",
+    "mail system", "mail delivery", "mail could not", "mail error", "mail failure", "message failure", "could not be delivered", "couldn't be delivered", "could not be sent", "couldn't be sent",
+    "non-deliver*", "not deliver*", "nondeliver*", "message status", "message rejected", "message blocked", "message bounced", "rejected", "bounce*", "ndr", "ndn",
+    "warning … not", "unzustellbar*", "nicht zugestellt", "zustell*", "rückläufer*", "échec*", "non remis*", "non distribu*", "non délivr*", "non recapit*", "non consegn*",
+    "retour de courrier", "no se puede", "no se pudo", "no entreg*", "devuelt*", "error de entrega", "mancata consegna", "mancata ricezione", "recapito",
+    "falha*", "não entregue", "devolv*", "onbestelbaar", "niet bezorgd", "niet afgeleverd", "недостав*", "не может быть доставл*", "не удалось доставить", "не доставлен*", "ошибка доставки", "возврат",
+    "niedostarcz*", "zwrot", "nedoruč*", "teslim edilem*", "iletilem*", "kézbesítetlen", "olevererbar*", "ikke lever*",
+    "配信", "送信エラー", "送信でき", "届", "返送", "退信", "无法投递", "投递失败", "退回", "배달", "반송",
+)  # fmt: skip
 _FROM_MACHINE = re.compile(
     r"mailer-?daemon|postmaster|mail(?:er)? ?(?:delivery|system|administrator)|delivery (?:sub)?system|system administrator|mdaemon@|microsoftexchange|mail-?daemon|autoresponse-off",
     re.IGNORECASE,
@@ -95,25 +90,28 @@ def vacation(mail: Part) -> bool:
         return True
     if mail.first("precedence").lower().replace("-", "_") in {"auto_reply", "autoreply", "auto_replied"}:
         return True
-    return _VACATION_SUBJECT.search(mail.first("subject")) is not None
+    return VACATION.said_in(plain(mail.first("subject")))
+
+
+def failure(mail: Part) -> bool:
+    """Whether the headers say that something did not arrive."""
+    if "x-failed-recipients" in mail.fields or "delivery-status" in mail.type_line.lower():
+        return True
+    return FAILURE.said_in(plain(mail.first("subject")))
 
 
 def challenge(mail: Part, notice: str) -> bool:
     """Whether somebody's filter wants the sender to prove that it is human."""
-    head = f"{mail.first('subject')}\n{notice[:3000]}".lower()
-    return any(hint in head for hint in _CHALLENGE_HINTS) and _CHALLENGE.search(head) is not None
+    return CHALLENGE.said_in(plain(mail.first("subject"))) or CHALLENGE.said_in(plain(notice))
 
 
 def delayed(mail: Part, notice: str) -> bool:
     """Whether the server only says that it is still trying."""
-    head = notice[:3000].lower()
-    if (
-        any(hint in head for hint in _DELAY_HINTS)
-        and _DELAY.search(head)
-        and not _ENDED.search(head.split("\n\n\n\n")[0])
-    ):
+    words = plain(notice)
+    if DELAY.said_in(words) and not ENDED.said_in(words) and not any(one.startswith("5.") for one in statuses(notice)):
         return True
-    return _DELAY_SUBJECT.search(mail.first("subject")) is not None and not _ENDED.search(mail.first("subject"))
+    subject = plain(mail.first("subject"))
+    return DELAY_SUBJECT.said_in(subject) and not ENDED.said_in(subject)
 
 
 def receipt(parts: list[Part]) -> bool:

@@ -76,7 +76,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 def looks_like(text: str) -> bool:
     """Whether a text holds the fields of a report, though nobody declared them."""
-    return _EMBEDDED.search(text) is not None and _NEXT.search(text) is not None
+    return "-recipient" in text.lower() and _EMBEDDED.search(text) is not None and _NEXT.search(text) is not None
 
 
 def parse(text: str) -> Status:

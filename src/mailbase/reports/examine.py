@@ -19,14 +19,11 @@ from mailbase.reports.addresses import addresses
 from mailbase.reports.judge import code_of, says, status_of, weigh
 from mailbase.reports.mime import Part, read
 from mailbase.reports.verdicts import Class, Verdict
+from mailbase.reports.wording import plain
 
 LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 
-_FAILURE = re.compile(
-    r"undeliver|deliver(?:y|ing|ed)? .{0,20}(?:fail|report|status|problem|error|notification)|fail(?:ed|ure)?\b.{0,30}(?:deliver|notice|mail|message|transaction)|returned (?:mail|e-?mail|message|to sender)|mail (?:system|delivery|could not)|could(?:n.t| not) be (?:delivered|sent)|(?:non|not)[\s\-]?deliver|message (?:status|you sent|rejected|blocked|bounced|undelivered)|rejected|bounce|\bndr?\b|\bndn\b|nondeliverable|warning.{0,20}(?:not|mail)|unzustellbar|nicht zugestellt|zustell|rückläufer|échec|echec|non (?:remis|distribu|délivr|recapit|consegn)|retour de courrier|no (?:se (?:puede|pudo)|entreg)|devuelt|error de entrega|mancata (?:consegna|ricezione)|recapito|falha|não entregue|devolv|onbestelbaar|niet (?:bezorgd|afgeleverd)|недостав|не (?:может быть |удалось )?доставл|ошибка доставки|возврат|niedostarcz|zwrot|nedoruč|teslim edilem|iletilem|kézbesítetlen|obesvarat|olevererbar|ikke lever|配信|送信(?:エラー|でき)|届|返送|退信|无法投递|投递失败|退回|배달|반송",
-    re.IGNORECASE,
-)
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
 )
@@ -215,25 +212,20 @@ def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdi
 def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned) -> list[Finding]:
     if automatic.receipt(parts):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="delivered", reason="displayed")]
-    subject = mail.first("subject")
     machine = automatic.from_machine(mail)
-    failure = (
-        _FAILURE.search(subject) is not None
-        or "x-failed-recipients" in mail.fields
-        or "delivery-status" in mail.type_line.lower()
-    )
-    if not failure and automatic.vacation(mail) and not (machine and _FAILURE.search(notice[:2000])):
-        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="automatic_answer")]
-    if automatic.challenge(mail, notice):
-        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
+    failure = automatic.failure(mail)
     lead = _lead(notice)
+    words = plain(lead)
+    if not failure and automatic.vacation(mail) and not (machine and automatic.FAILURE.said_in(words)):
+        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="automatic_answer")]
+    if automatic.challenge(mail, lead):
+        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
-    if not (failure or machine) and (
-        verdict.reason == "uncategorized" or not (letter or code_of(lead) or _FAILURE.search(lead))
-    ):
+    speaks = letter or code_of(lead) or automatic.FAILURE.said_in(words)
+    if not (failure or machine) and (verdict.reason == "uncategorized" or not speaks):
         return [Finding(recipient=None, cls="unknown", reason="no_report")]
     people = notices.recipients(mail, notice, letter)
-    if automatic.delayed(mail, notice):
+    if automatic.delayed(mail, lead):
         return [
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
             for one in _somebody(people)

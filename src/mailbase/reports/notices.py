@@ -45,8 +45,9 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
     }
     not_them = to_us | {one.casefold() for one in letter.senders}
     written_to = [one for one in letter.recipients if one.casefold() not in not_them]
-    text = notice[:LONGEST_NOTICE]
-    if "@" in text:
+    # Neither pattern looks beyond its line, and few lines have an address.
+    text = "\n".join(line for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
+    if text:
         for pattern in _STANDS_OUT:
             found = dict.fromkeys(
                 one.strip(".")

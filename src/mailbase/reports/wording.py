@@ -6,6 +6,7 @@ names of block lists stay; whoever names one means it.
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 LONGEST = 6000
@@ -18,12 +19,11 @@ _LIES = re.compile(
     r"|[^\s<>@\"'():;,\[\]]{1,128}@[^\s<>@\"'():;,\[\]]{1,128}"
     rf"|\b(?!\S{{0,200}}(?:{_LISTS})|resolver\.|storedrv\.|smtpsend\.|queue\.)(?:[a-z0-9_-]{{1,63}}\.){{1,9}}(?:[a-z0-9_-]{{1,63}}\.[a-z]{{2,24}}|com|net|org|edu|gov|info|biz|jp|de|ru|fr|uk|br|cn|pl|cz|nl)\b"
     r"|\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b"
-    r"|\b[245]\.\d{1,3}\.\d{1,3}\b|(?<![\w.])[245]\d\d(?=[\s-])"
+    r"|\b[245]\.\d{1,3}\.\d{1,3}\b|(?<![\w.])[245]\d\d(?=-|$)"
 )
 _SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
-_NOISE = re.compile(
-    r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender|they may be blacklisted"
-)
+_NOISE = re.compile(r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|they may be blacklisted")
+_TO_SENDER = re.compile(r"\breturn(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender")
 _APART = re.compile(r"[^\w]+|_+")
 
 
@@ -34,6 +34,7 @@ class Phrase(NamedTuple):
     gap: int
 
 
+@lru_cache(maxsize=64)
 def plain(text: str) -> str:
     """Return words with single spaces between and around them."""
     text = text[:LONGEST].lower()
@@ -41,8 +42,13 @@ def plain(text: str) -> str:
         text = without_accents(text)
     # What follows these words is the reason; the words themselves are none.
     text = text.replace("recipient address rejected", "recipient declined")
-    text = _NOISE.sub(" ", _LIES.sub(" ", _SHORTENED.sub("", text)))
+    text = _NOISE.sub(" ", _TO_SENDER.sub(" returned ", _SHORTENED.sub("", text)))
+    text = " ".join(_LIES.sub(" ", word) if _may_lie(word) else word for word in text.split())
     return f" {_APART.sub(' ', text).strip()} "
+
+
+def _may_lie(word: str) -> bool:
+    return "." in word or "@" in word or "/" in word or word[:3].isdigit()
 
 
 def without_accents(text: str) -> str:
@@ -91,3 +97,14 @@ def spoken(wanted: Phrase, words: str) -> bool:
             return True
         begin = words.find(first, begin + 1)
     return False
+
+
+class Phrases:
+    """A few phrases, any of which will do."""
+
+    def __init__(self, *written: str) -> None:
+        self._phrases = [phrase(one) for one in written]
+
+    def said_in(self, words: str) -> bool:
+        """Whether ``plain`` words say one of them."""
+        return any(one.pieces[0] in words and spoken(one, words) for one in self._phrases)
