@@ -39,10 +39,19 @@ def _has_mail_tools() -> bool:
     return bool(found) and Path("/usr/sbin/smtp-sink").exists()
 
 
+def _has_namespaces() -> bool:
+    if os.geteuid() or not Path("/usr/sbin/postfix").exists() or shutil.which("ip") is None:
+        return False
+    name = f"mailbase-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+    return made and subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False).returncode == 0
+
+
 TOOLS = {
     "browser": ("Chromium", lambda: shutil.which("chromium") is not None),
     "commands": ("curl", lambda: shutil.which("curl") is not None),
     "imap": ("Dovecot", lambda: Path("/usr/sbin/dovecot").exists() and Path("/usr/lib/dovecot/imap").exists()),
+    "namespaces": ("the right to make network namespaces (root), ip or Postfix", _has_namespaces),
     "mailtools": ("Postfix's smtp-sink and Mail::DKIM", _has_mail_tools),
 }
 """What a marked test needs beside Python, and how it is found."""

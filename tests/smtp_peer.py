@@ -7,6 +7,7 @@ byte arrives). ``letters`` holds (from, to, content) of what was accepted, ``lin
 """
 
 import asyncio
+import socket
 import ssl
 
 DROP = object()
@@ -39,9 +40,11 @@ class SmtpPeer:
         implicit: bool = False,
         host: str = "127.0.0.1",
         port: int = 0,
+        sock: socket.socket | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.sock = sock
         self.answers = {**POLITE, **(answers or {})}
         self.context = context
         self.implicit = implicit
@@ -57,7 +60,8 @@ class SmtpPeer:
     async def __aenter__(self):
         self._ended = asyncio.Event()
         context = self.context if self.implicit else None
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=context, limit=1 << 20)
+        where = {"sock": self.sock} if self.sock else {"host": self.host, "port": self.port}
+        self._server = await asyncio.start_server(self._serve, **where, ssl=context, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

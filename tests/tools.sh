@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beside Python: Chromium, Postfix's smtp-sink, Mail::DKIM, Dovecot, and curl for the commands of the documentation.
+# What the tests need beside Python: Chromium, Postfix's smtp-sink, Mail::DKIM, Dovecot, ip (for network namespaces), and curl for the commands of the documentation.
 # Root on Debian gets what is missing; anybody else is told what is left out.
 set -eu
 
@@ -9,6 +9,7 @@ command -v chromium >/dev/null || missing="$missing chromium"
 perl -MMail::DKIM -e 1 2>/dev/null || missing="$missing libmail-dkim-perl"
 command -v curl >/dev/null || missing="$missing curl"
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
+command -v ip >/dev/null || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

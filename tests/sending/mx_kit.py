@@ -91,3 +91,39 @@ def hosts(domain: str, *addresses: str, preference=10) -> dict:
     for i, address in enumerate(addresses):
         zone[f"mx{i}.{domain}", "AAAA" if ":" in address else "A"] = [address]
     return zone
+
+
+def server_tls(authority, *names) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+def policy(mode="enforce", *mx, version="STSv1", max_age=86400):
+    return (
+        f"version: {version}\r\nmode: {mode}\r\n" + "".join(f"mx: {one}\r\n" for one in mx) + f"max_age: {max_age}\r\n"
+    )
+
+
+@contextlib.asynccontextmanager
+async def policy_server(context, text, *, status="200 OK", kind="text/plain; charset=utf-8", sock=None):
+    """Serve one policy over HTTPS; yield its port and how often it was asked."""
+    asked = []
+
+    async def serve(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        asked.append(request.decode())
+        body = text().encode()
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await writer.wait_closed()
+
+    where = {"sock": sock} if sock else {"host": "127.0.0.1", "port": 0}
+    server = await asyncio.start_server(serve, **where, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], asked

@@ -2,7 +2,6 @@
 # ruff: noqa: SIM117  (a peer listens where its world says)
 
 import asyncio
-import contextlib
 import ssl
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from mailbase.sending.mx_dial import opportunistic
 from mailbase.sending.mx_dns import DnsMxResolver
 from mailbase.sending.mx_transport import Directory
 from mailbase.sending.providers import Limits
-from sending.mx_kit import BODY, Table, envelope, hosts, world
+from sending.mx_kit import BODY, Table, envelope, hosts, policy, policy_server, server_tls, world
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 
 TLS_EHLO = EHLO.replace("250-8BITMIME", "250-STARTTLS\n250-8BITMIME")
@@ -375,12 +374,6 @@ def trusting(authority):
     return context
 
 
-def server_tls(authority, *names) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
-
-
 def encrypted(server: SmtpPeer) -> bool:
     return server.seen("STARTTLS") > 0 and server.seen("EHLO") == 2 * server.seen("STARTTLS")
 
@@ -420,35 +413,6 @@ async def test_a_provider_that_must_have_tls_gets_no_clear_text(answers):
             assert outcome.kind == "deferred"
             assert outcome.reason in {"tls", "turned_away"}
             assert server.letters == []
-
-
-def policy(mode="enforce", *mx, version="STSv1", max_age=86400):
-    return (
-        f"version: {version}\r\nmode: {mode}\r\n" + "".join(f"mx: {one}\r\n" for one in mx) + f"max_age: {max_age}\r\n"
-    )
-
-
-@contextlib.asynccontextmanager
-async def policy_server(context, text, *, status="200 OK", kind="text/plain; charset=utf-8"):
-    """Serve one policy over HTTPS; yield its port and how often it was asked."""
-    asked = []
-
-    async def serve(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        asked.append(request.decode())
-        body = text().encode()
-        writer.write(
-            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-            + body
-        )
-        await writer.drain()
-        writer.close()
-        with contextlib.suppress(OSError, ssl.SSLError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1], asked
 
 
 STS = {("_mta-sts.example.com", "TXT"): ["v=STSv1; id=1"], ("mta-sts.example.com", "A"): ["127.0.0.1"]}
