@@ -10,3 +10,7 @@ CREATE INDEX subscribers_status ON subscribers (status, id) WHERE status <> 'act
 
 -- The slots of an hour are put together once it is over; this finds those still to do.
 CREATE INDEX counters_hours ON counters (campaign_id) WHERE slot <> 0 AND key LIKE 'hour.%';
+
+-- A batch of opens is one statement that commits by itself. Sent again because its answer was lost, it is refused if it was stored.
+ALTER TABLE signals ADD COLUMN batch bigint;      -- a random number, on one of a batch's rows
+CREATE UNIQUE INDEX signals_batch ON signals (batch) WHERE batch IS NOT NULL;

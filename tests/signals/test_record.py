@@ -81,8 +81,8 @@ async def test_killed_connections(pool, db):
 
 
 @contextlib.asynccontextmanager
-async def losing(url, times):
-    """Run a proxy to the database that lets the first commits through and drops the connection instead of the answer."""
+async def losing(url, times, last):
+    """Run a proxy to the database that lets the first commits (whatever holds ``last``) through and drops the connection instead of the answer."""
     folder = parse_qs(urlsplit(url).query)["host"][0]
     left = [times]
 
@@ -102,7 +102,7 @@ async def losing(url, times):
         lose = asyncio.Event()
 
         def see(data):
-            if left[0] and b"COMMIT;" in data:
+            if left[0] and last in data:
                 left[0] -= 1
                 lose.set()
 
@@ -125,14 +125,24 @@ async def losing(url, times):
         server.close()
 
 
-async def test_lost_commit_answer(database_url, db):
-    """A commit that went through without its answer is found out, not repeated."""
+@pytest.mark.parametrize(
+    ("link", "last", "key"),
+    [(0, b'"user_agent":', "open.total"), (1, b"COMMIT;", "click.total")],
+    ids=["opens", "clicks"],
+)
+async def test_lost_commit_answer(database_url, db, link, last, key):
+    """A commit that went through without its answer is found out, not repeated, and everybody is told where the hit belongs."""
     campaign_id, letters = await make_campaign(db, letters=5)
-    async with losing(database_url, 3) as (url, left), database.open_pool(url, size=2) as pool, recorder(pool) as made:
+    async with (
+        losing(database_url, 3, last) as (url, left),
+        database.open_pool(url, size=2) as pool,
+        recorder(pool) as made,
+    ):
         for _ in range(5):
-            await asyncio.gather(*(made.record(now_hit(letter)) for letter in letters))
+            places = await asyncio.gather(*(made.record(now_hit(letter, link)) for letter in letters))
+            assert [place.campaign_id for place in places] == [campaign_id] * 5
     assert left == [0]
-    assert (await counted(db, campaign_id))["open.total"] == await db.fetchval("SELECT count(*) FROM signals") == 25
+    assert (await counted(db, campaign_id))[key] == await db.fetchval("SELECT count(*) FROM signals") == 25
 
 
 async def test_poison(pool, db):

@@ -32,8 +32,8 @@ class Place(Struct):
 class Written(Struct):
     """What became of a batch: each hit's place, None where its delivery or link does not exist or is not tracked.
 
-    ``xid`` names the transaction, so that its commit can be asked for later; None: nothing was written.
+    ``xid`` names the transaction of clicks, so that its commit can be asked for later; None: nothing was written.
     """
 
     places: list[Place | None]
-    xid: str | None
+    xid: str | None = None

@@ -26,16 +26,14 @@ class Open(Struct):
     age: float
 
 
-class Stored(Struct):
-    """What was stored: the numbers of the opens that have a letter, with its campaign and reader; and the transaction."""
-
-    found: list[tuple[int, int, int | None]]
-    xid: str | None
+Found = list[tuple[int, int, int | None]]
+"""The numbers of the opens that have a letter, with its campaign and reader."""
 
 
 # JSON, because arrays are encoded element by element. People, letters and counters are sorted, and go in this order as they do
 # for clicks (the count of the people makes PostgreSQL take them first): the order of rows is the order of locks. Of an erased
-# person only the number is kept.
+# person only the number is kept. One of a batch's signals bears its mark, which is unique: a batch is stored once, however often
+# it is sent.
 STORE = """
 WITH hit AS MATERIALIZED (
     SELECT new.n, new.delivery_id, delivery.campaign_id, delivery.subscriber_id,
@@ -53,8 +51,9 @@ WITH hit AS MATERIALIZED (
                OR asked.now - new.age * interval '1 second' < delivery.sent_at + $4) AS machine
     ) AS soon
 ), signal AS (
-    INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, verdict, reason, ip, user_agent, at)
-    SELECT delivery_id, campaign_id, subscriber_id, 'open', verdict, reason, ip, user_agent, at FROM hit
+    INSERT INTO signals (delivery_id, campaign_id, subscriber_id, kind, verdict, reason, ip, user_agent, at, batch)
+    SELECT delivery_id, campaign_id, subscriber_id, 'open', verdict, reason, ip, user_agent, at,
+           CASE WHEN n = (SELECT min(n) FROM hit) THEN $5::bigint END FROM hit
 ), engaged AS (
     INSERT INTO engaged AS reader (subscriber_id, at)
     SELECT subscriber_id, max(at) FROM hit
@@ -93,15 +92,31 @@ WITH hit AS MATERIALIZED (
     WHERE n <> 0 ORDER BY campaign_id, key COLLATE "C"
     ON CONFLICT (campaign_id, key, slot) DO UPDATE SET n = counters.n + excluded.n
 )
-SELECT array_agg(n), array_agg(campaign_id), array_agg(subscriber_id), CASE WHEN count(*) > 0 THEN pg_current_xact_id()::text END AS xid
-FROM hit
+SELECT array_agg(n), array_agg(campaign_id), array_agg(subscriber_id) FROM hit
 """
 
 
-async def store(db: Connection, opens: list[Open], *, slot: int, early: timedelta, now: datetime | None) -> Stored:
-    """Record a batch inside the caller's transaction; ages count from ``now``, which is PostgreSQL's time unless given."""
-    row = await db.fetchrow(STORE, opens, now, slot, early)
-    if row is None or row["xid"] is None:
-        return Stored([], None)
-    numbers, campaigns, subscribers, xid = row
-    return Stored(list(zip(numbers, campaigns, subscribers, strict=True)), xid)
+async def store(
+    db: Connection, opens: list[Open], *, slot: int, early: timedelta, now: datetime | None, mark: int | None = None
+) -> Found:
+    """Record a batch in one statement; ages count from ``now``, which is PostgreSQL's time unless given.
+
+    Raises:
+        asyncpg.UniqueViolationError: a batch of this ``mark`` is stored already.
+
+    """
+    numbers, campaigns, subscribers = await db.fetchrow(STORE, opens, now, slot, early, mark) or ((), (), ())
+    return list(zip(numbers or (), campaigns or (), subscribers or (), strict=True))
+
+
+FIND = """
+SELECT new.n - 1 AS n, delivery.campaign_id, delivery.subscriber_id
+FROM unnest($1::bigint[]) WITH ORDINALITY AS new (delivery_id, n)
+JOIN deliveries AS delivery ON delivery.id = new.delivery_id
+JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id AND campaign.track_opens
+"""
+
+
+async def find(db: Connection, delivery_ids: list[int]) -> Found:
+    """Return what a batch that is stored already, but whose answer was lost, has found."""
+    return [(n, campaign, subscriber) for n, campaign, subscriber in await db.fetch(FIND, delivery_ids)]

@@ -2,7 +2,7 @@
 
 record() ─▶ waiting (bounded) ─▶ flush: one transaction a batch ─▶ the requests answer
                 ▲                    │ PostgreSQL away, deadlock
-                └────── again ───────┘ (unless the commit is found to have gone through)
+                └────── again ───────┘ (unless it is found to have gone through)
 
 No delay is added: while a batch commits, the next one gathers. Opens and clicks each have a lane. A slow database slows the
 answers, one that is away for longer than the patience makes them fail; a request that was answered is in the tables, once.
@@ -11,6 +11,7 @@ answers, one that is away for longer than the patience makes them fail; a reques
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -22,7 +23,7 @@ import asyncpg
 from msgspec import Struct
 
 from mailbase.config import Settings
-from mailbase.db import CONNECTION_ERRORS, Pool
+from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.errors import Unavailable
 from mailbase.sending import counters
 from mailbase.signals import batches, verdicts
@@ -116,6 +117,7 @@ class Recorder:
 
     async def _flush(self, lane: "_Lane", batch: list[_Waiting]) -> None:
         pause = 0.02
+        lane.begin()
         while True:
             # Whoever no longer waits was told that it failed.
             batch = [one for one in batch if not one.place.done()]
@@ -154,15 +156,48 @@ class _Lane:
         self._slot = slot
         self._early = early
         self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
+        self._mark = 0
+        self._sent = False
+
+    def begin(self) -> None:
+        """Begin a batch, which keeps its mark however often it has to be sent."""
+        self._mark = secrets.randbits(63)
+        self._sent = False
 
     async def commit(self, batch: list[Hit], clock: Callable[[], float]) -> list[Place | None]:
-        """Write a batch; when the answer to the commit is lost, find out what became of it."""
-        written: Written | None = None
+        """Write a batch; when the answer was lost, find out what became of it."""
+        write = self._clicks if batch[0].link else self._opens
         try:
             if self._db is None:
                 self._db = await self._pool.acquire()
-            async with self._db.transaction():
-                written = await batches.write(self._db, batch, clock=clock, slot=self._slot, early=self._early)
+        except _AGAIN:
+            await self.release()
+            raise
+        return await write(self._db, batch, clock)
+
+    async def _opens(self, db: Connection, batch: list[Hit], clock: Callable[[], float]) -> list[Place | None]:
+        """Store opens in one round trip: a statement that commits by itself. Sent again, it is refused if it did."""
+        try:
+            try:
+                written = await batches.write(
+                    db, batch, clock=clock, slot=self._slot, early=self._early, mark=self._mark
+                )
+            except asyncpg.UniqueViolationError:
+                if not self._sent:
+                    raise
+                return await batches.places(db, batch)
+        except _AGAIN:
+            self._sent = True
+            await self.release()
+            raise
+        return written.places
+
+    async def _clicks(self, db: Connection, batch: list[Hit], clock: Callable[[], float]) -> list[Place | None]:
+        """Store clicks in a transaction; whether it was committed is asked by its id."""
+        written: Written | None = None
+        try:
+            async with db.transaction():
+                written = await batches.write(db, batch, clock=clock, slot=self._slot, early=self._early)
         except _AGAIN:
             await self.release()
             if written is None or (written.xid and not await self._committed(written.xid)):
