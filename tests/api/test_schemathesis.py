@@ -62,6 +62,7 @@ def furnish(port: int) -> list[str]:
             )
             make("/v1/suppressions", {"email": f"never{n}@example.org", "reason": "manual"})
             make("/v1/keys", {"name": f"key {n}", "scopes": ["stats:read"]})
+            make("/v1/signal-sources", {"provider": "brevo", "secret": f"the password of {n}"})
             make(
                 "/v1/campaigns",
                 {"name": f"Campaign {n}", "from": sender, "subject": "Hello", "mjml": MJML, "audience": {"all": True}},
@@ -111,8 +112,15 @@ def test_every_answer_is_documented(start: Start, database_url: str, home: Path)
         "key_id",
         "delivery_id",
         "message_id",
+        "source_id",
+        "mail_id",
     ]
+    # A mail is text to whoever makes one up.
+    (home / "mails.py").write_text(
+        "import schemathesis\nschemathesis.serializer.alias('message/rfc822', 'text/plain')\n"
+    )
     lines = [
+        'hooks = "mails.py"',
         "[dictionaries]",
         f"ids = {{ values = {json.dumps(list(range(1, EACH + 1)))} }}",
         f"keys = {{ values = {json.dumps(forms)} }}",
