@@ -155,7 +155,7 @@ async def test_the_same_event_counts_once(client, anonymous, db):
 async def test_everything_is_kept_newest_first(client, anonymous, db):
     """What means nothing to us is kept as it came, too; an owner pages through it."""
     _, (letter, *_) = await send_letters(db)
-    made = await add_source(client, "brevo", secret="s3cret-of-brevo")
+    made = await add_source(client, "brevo", secret=" s3cret-of-brevo\n")
     odd = [
         brevo(letter, "unique_proxy_open"),
         {"event": "of tomorrow", "x": "\u0000"},
@@ -163,7 +163,7 @@ async def test_everything_is_kept_newest_first(client, anonymous, db):
         None,
         "text",
         [1],
-        brevo(letter, "soft_bounce", reason=""),
+        brevo(letter, "soft_bounce", reason="full \0 up"),
     ]
     for one in odd:
         assert (await anonymous.post(path_of(made), json=[one], headers=BREVO)).status_code == 200
@@ -254,6 +254,41 @@ async def test_what_a_crash_left_is_taken_up(client, db):
     assert [await source_events.catch_up(db), await source_events.catch_up(db)] == [1, 0]
     assert await fate(db, letter) == ("bounced", "hard", "bounced")
     assert (await events_of(client, made))[0]["state"] == "applied"
+
+
+async def test_a_long_batch_goes_on_after_the_answer(client, db, pool):
+    """Nobody waits for the last of many events to be applied; all of them are in the end."""
+    _, letters = await send_letters(db, letters=30)
+    made = await add_source(client, "brevo", secret="s3cret-of-brevo")
+    body = json.dumps([brevo(letter) for letter in letters]).encode()
+    incoming = sources.Incoming({"x-mailbase-token": "s3cret-of-brevo"}, {}, body)
+    reading = await sources.READERS["brevo"][1](incoming, sources.Trust(secret="s3cret-of-brevo"), None)
+
+    taken = await source_events.take(pool, made["id"], reading, body, patience=0)
+    assert len(taken.waiting) == 30
+    assert await db.fetchval("SELECT count(*) FROM signal_events WHERE state = 'waiting'") > 0
+
+    await asyncio.wait(source_events._going_on, timeout=30)
+    assert await db.fetchval("SELECT count(*) FROM bounces") == 30
+
+
+async def test_an_event_that_cannot_be_applied_stops_no_other(client, db):
+    """What the database refuses for ever is left unchanged by the timer; those behind it are applied."""
+    _, (letter, other, _) = await send_letters(db)
+    made = await add_source(client, "brevo", secret="s3cret-of-brevo")
+    body = json.dumps([brevo(letter), brevo(other)]).encode()
+    incoming = sources.Incoming({"x-mailbase-token": "s3cret-of-brevo"}, {}, body)
+    reading = await sources.READERS["brevo"][1](incoming, sources.Trust(secret="s3cret-of-brevo"), None)
+    async with db.transaction():
+        await source_events.store(db, made["id"], reading, body)
+    await db.execute(f"ALTER TABLE bounces ADD CHECK (delivery_id <> {letter.id})")
+    await db.execute("UPDATE signal_events SET received_at = received_at - interval '2 minutes'")
+
+    async with db.transaction():
+        assert await source_events.catch_up(db) == 2
+
+    states = {event["delivery_id"]: event["state"] for event in await events_of(client, made)}
+    assert states == {letter.id: "unchanged", other.id: "applied"}
 
 
 async def test_events_are_forgotten(client, anonymous, db):

@@ -4,27 +4,34 @@
     kept    means nothing to us: an open, a click, a word we do not know
 
 A request's events are stored in one transaction, all or none; then each is applied in one of its own, because two in one would lock
-letters and people in the wrong order. What a crash leaves waiting is taken up by a timer.
+letters and people in the wrong order. Providers wait three seconds at most: what takes longer goes on after the answer, and what
+a crash leaves waiting is taken up by a timer.
 """
 
+import asyncio
 import hashlib
+import logging
 from datetime import datetime
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
 from mailbase.audience import addresses
-from mailbase.db import Connection, Pool
+from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending import counters
 from mailbase.signals import feedback
 from mailbase.signals.feedback import Feedback
 from mailbase.signals.providers_in.event import Event, Reading, own_ids, refuse
 
+logger = logging.getLogger(__name__)
+
 LONGEST: Final = 64 * 1024
 """Characters of an event that are kept."""
 LONGEST_KIND: Final = 100
-LEFT_OVER: Final = 20
+LEFT_OVER: Final = 50
+PATIENCE: Final = 2.0
 IDLE: Final = frozenset({"deferred", "not_spam"})
 
 
@@ -157,24 +164,50 @@ async def apply(db: Connection, event_id: int, *, now: datetime | None = None) -
     return changed
 
 
-async def take(pool: Pool, source_id: int, reading: Reading, body: bytes, *, now: datetime | None = None) -> Taken:
-    """Store a verified request's events, then apply those that mean something.
+_going_on: set[asyncio.Task[None]] = set()
+"""What is applied after its request was answered; the event loop itself holds tasks weakly."""
+
+
+async def take(
+    pool: Pool,
+    source_id: int,
+    reading: Reading,
+    body: bytes,
+    *,
+    now: datetime | None = None,
+    patience: float = PATIENCE,
+) -> Taken:
+    """Store a verified request's events, then apply those that mean something, as long as ``patience`` (seconds) lasts.
 
     Raises:
         Unauthorized: the request's token came with another body before.
 
     """
-    async with pool.acquire() as db:
-        async with db.transaction():
-            taken = await store(db, source_id, reading, body)
-        for event_id in taken.waiting:
-            async with db.transaction():
-                await apply(db, event_id, now=now)
+    async with pool.acquire() as db, db.transaction():
+        taken = await store(db, source_id, reading, body)
+    if taken.waiting:
+        task = asyncio.create_task(_apply_all(pool, taken.waiting, now))
+        _going_on.add(task)
+        task.add_done_callback(_going_on.discard)
+        await asyncio.wait({task}, timeout=patience)
     return taken
+
+
+async def _apply_all(pool: Pool, event_ids: list[int], now: datetime | None) -> None:
+    for event_id in event_ids:
+        try:
+            async with pool.acquire() as db, db.transaction():
+                await apply(db, event_id, now=now)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError) as error:
+            logger.warning("event %d waits: %s", event_id, error)
 
 
 WAITING = """
 SELECT id FROM signal_events WHERE state = 'waiting' AND received_at < now() - interval '1 minute' ORDER BY id LIMIT $1
+"""
+
+GIVE_UP = """
+UPDATE signal_events SET state = 'unchanged', feedback = NULL WHERE id = $1 AND state = 'waiting'
 """
 
 
@@ -182,7 +215,13 @@ async def catch_up(db: Connection) -> int:
     """Apply a few of the events that were stored and not applied; return how many there were."""
     left = [row["id"] for row in await db.fetch(WAITING, LEFT_OVER)]
     for event_id in left:
-        await apply(db, event_id)
+        try:
+            async with db.transaction():
+                await apply(db, event_id)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            # It would fail for ever, and in front of all the others.
+            logger.warning("event %d cannot be applied: %s", event_id, error)
+            await db.execute(GIVE_UP, event_id)
     return len(left)
 
 

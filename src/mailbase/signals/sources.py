@@ -74,6 +74,7 @@ async def create(
         raise Invalid.field("secret", "not_used", "Amazon signs with a certificate; the `topic_arn` is what is needed.")
     if provider != "ses" and topic_arn is not None:
         raise Invalid.field("topic_arn", "not_used", "Only ses has a topic.")
+    secret = secret.strip() if secret is not None else None  # what a copy brings along is no part of it
     READERS[provider][0](secret or "", topic_arn or "")
     number: int = await db.fetchval(NEXT_ID)
     blob = vault.encrypt(secret.encode(), f"signal_source:{number}") if secret is not None else None

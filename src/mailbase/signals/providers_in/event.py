@@ -22,6 +22,9 @@ from mailbase.signals.feedback import Class, Feedback, Kind
 
 SUPPRESSED: Final = "provider_suppressed"
 """The reason of a letter the provider did not even try, because of a list of its own: no news of the address, so never more than a block."""
+LONGEST_ADDRESS: Final = 320
+LONGEST_REPLY: Final = 2000
+MOST_LETTERS: Final = 20
 REFUSED: Final = "This request does not carry the source's signature or secret."
 UNDECIDED: Final = frozenset(
     {"uncategorized", "mailbox_unavailable", "dns_failure", "routing_errors", "bad_configuration", "protocol_errors"}
@@ -137,8 +140,8 @@ def json_body(body: bytes) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a field's text; an empty one for anything else."""
-    return value if isinstance(value, str) else ""
+    """Return a field's text, without what PostgreSQL cannot hold; an empty one for anything else."""
+    return value.replace("\0", "") if isinstance(value, str) else ""
 
 
 def member(value: Any, *path: str) -> Any:
@@ -174,7 +177,7 @@ def content_key(raw: Any) -> str:
 def own_ids(refs: tuple[str, ...]) -> list[tuple[int, int]]:
     """Return (delivery, microseconds of its making) for everything in the texts that looks like a Message-ID of ours."""
     found = [(int(match[1]), int(match[2], 16)) for one in refs for match in _OURS.finditer(one[: 256 * 1024])]
-    return [(number, made) for number, made in dict.fromkeys(found) if number < 2**63 and made < 2**63]
+    return [(number, made) for number, made in dict.fromkeys(found) if number < 2**63 and made < 2**63][:MOST_LETTERS]
 
 
 def address(value: Any) -> str | None:
@@ -182,7 +185,7 @@ def address(value: Any) -> str | None:
     found = text(value).strip()
     if found.endswith(">") and "<" in found:
         found = found.rpartition("<")[2][:-1].strip()
-    return found[:1000].replace("\0", "") or None
+    return found[:LONGEST_ADDRESS] or None
 
 
 def told(source: str, kind: Kind, email: str | None, at: datetime | None) -> Feedback:
@@ -220,6 +223,6 @@ def bounce(
         cls=cls,
         reason=reason,
         status=said,
-        reply=reply or None,
-        reporting_mta=mta or None,
+        reply=reply[:LONGEST_REPLY] or None,
+        reporting_mta=mta[:LONGEST_REPLY] or None,
     )
