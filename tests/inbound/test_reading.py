@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import time
+from datetime import UTC, datetime
 
 import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dns_server import DnsServer
 from inbound.inbound_kit import (
@@ -22,10 +25,11 @@ from inbound.inbound_kit import (
     headers_of,
     sent,
 )
+from mailbase.reports.examine import examine
 from mailbase.sending import keys, verp
 from mailbase.sending.dns import DnsResolver
-from mailbase.signals import incoming, reading
-from mailbase.signals.incoming import Mail
+from mailbase.signals import incoming, reading, resolve
+from mailbase.signals.incoming import Mail, Waiting
 from mailbase.tokens import Tokens
 
 NOWHERE = DnsResolver([("127.0.0.1", 9)])
@@ -290,6 +294,32 @@ async def test_many_readers(pool, db):
     stop.set()
     await asyncio.gather(*readers)
     assert (await counted(db, campaign_id))["delivery.bounced"] == 60
+
+
+async def test_too_much_to_keep(db):
+    """Of unresolved mails the newest are kept, up to a gigabyte together."""
+    for n in range(6):
+        await incoming.store(db, Mail(source="smtp", data=b"%d" % n * 1000))
+    await db.execute("UPDATE incoming SET state = 'unresolved' WHERE id % 6 <> 0")
+    assert await incoming.forget_old(db, most=3500) == 2
+    assert await db.fetchval("SELECT count(*) FROM incoming") == 4
+
+
+@given(st.binary(max_size=2000), st.lists(st.text(max_size=80), max_size=3), st.sampled_from([None, "", "a@b.example"]))
+def test_whatever_comes_in(data, recipients, mail_from):
+    """No mail and no envelope made up of anything breaks the resolving, or is taken for a letter of ours."""
+    mail = Waiting(1, "smtp", mail_from, recipients, data, 1, datetime.now(UTC))
+    resolved = resolve.resolve(mail, examine(data), TOKENS)
+    assert resolved.needs_trust or not resolved.feedback
+
+
+@given(st.integers(0, 400), st.binary(max_size=40), st.integers(0, 1500))
+def test_a_broken_bounce(at, rubbish, cut):
+    """A report to a letter's own address with any damage is about that letter or about none."""
+    mail = dsn(envelope_sender(7), returned=headers_of(7))
+    mail = (mail[:at] + rubbish + mail[at:])[: len(mail) - cut]
+    resolved = resolve.resolve(Waiting(1, "api", None, [], mail, 1, datetime.now(UTC)), examine(mail), TOKENS)
+    assert {one.delivery_id for one in resolved.feedback if not resolved.needs_trust} <= {7}
 
 
 async def test_forgetting(db):

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 EVERY: Final = 30.0
 BATCH: Final = 50
-PATIENCE: Final = 30.0
+PATIENCE: Final = 10.0
 
 
 class Unreadable(Exception):

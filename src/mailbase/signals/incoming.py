@@ -27,6 +27,8 @@ LARGEST: Final = 10 * 1024 * 1024
 KEPT_BYTES: Final = 1024 * 1024
 """Bytes of a mail that are kept: what a report has to say stands at its beginning, the returned letter behind it."""
 KEPT: Final = timedelta(days=30)
+KEPT_TOGETHER: Final = 1 << 30
+"""Bytes of unresolved mails that are kept: anybody may write to ``fbl@``, and the disk is not theirs to fill."""
 MOST: Final = 100
 """Recipients of one mail."""
 LONGEST: Final = 320
@@ -113,9 +115,18 @@ DELETE FROM incoming WHERE received_at < COALESCE($1, now()) - $2::interval AND 
 """
 
 
-async def forget_old(db: Connection, now: datetime | None = None) -> int:
-    """Delete what was read and is older than thirty days; return how many."""
-    return int((await db.execute(FORGET, now, KEPT)).rpartition(" ")[2])
+FORGET_MOST = """
+DELETE FROM incoming WHERE id IN (
+    SELECT id FROM (SELECT id, sum(octet_length(raw)) OVER (ORDER BY id DESC) AS together FROM incoming WHERE state = 'unresolved') AS newest
+    WHERE together > $1)
+"""
+
+
+async def forget_old(db: Connection, now: datetime | None = None, *, most: int = KEPT_TOGETHER) -> int:
+    """Delete what was read and is older than thirty days, and the oldest unresolved beyond a gigabyte; return how many."""
+    old = await db.execute(FORGET, now, KEPT)
+    beyond = await db.execute(FORGET_MOST, most)
+    return int(old.rpartition(" ")[2]) + int(beyond.rpartition(" ")[2])
 
 
 class Incoming(Struct):

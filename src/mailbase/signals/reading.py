@@ -58,7 +58,8 @@ async def step(pool: Pool, tokens: Tokens, resolver: Resolver, *, slot: int) -> 
 
 
 async def _read(pool: Pool, mail: Waiting, tokens: Tokens, resolver: Resolver, slot: int) -> None:
-    report = examine(mail.raw)
+    # In a thread: letters go out from this loop meanwhile, however long a mail takes to read.
+    report = await asyncio.to_thread(examine, mail.raw)
     resolved = resolve.resolve(mail, report, tokens)
     if resolved.needs_trust and resolved.feedback and not await trust.is_provider(mail.raw, resolver):
         resolved = Resolved([], f"{resolved.outcome} of nobody that can be proven", "unresolved")
