@@ -11,6 +11,12 @@ from pathlib import Path
 
 MAILS = Path(__file__).parent.parent / "tests" / "reports" / "mails"
 FILES = 2_000
+LETTER = (
+    b"\n--- Below this line is a copy of the message.\n\nReceived: from shop.example by relay.example.org\n"
+    b"Date: Tue, 13 Jan 2026 10:00:00 +0000\nFrom: news@shop.example\nTo: bob@example.net\nMIME-Version: 1.0\n\n"
+    + b"<p>A line of a newsletter.</p>\n"
+    * 700
+)
 PROMISED = 1_000
 
 
@@ -22,7 +28,7 @@ def main() -> None:
         for n in range(FILES):
             file = Path(folder, f"{n}.eml")
             mail = samples[n % len(samples)].replace(b"bob", b"bob%d" % n)
-            file.write_bytes(mail + b"<p>A line of a newsletter.</p>\n" * 700)
+            file.write_bytes(mail + LETTER)
             files.append(str(file))
         begun = time.perf_counter()
         ran = subprocess.run(

@@ -27,9 +27,10 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 
 def text_of(data: bytes, charset: str = "") -> str:
     """Return the text of bytes; what cannot be read becomes U+FFFD."""
-    if data.isascii() and not any(escape in data for escape in _ESCAPES):
+    escaped = b"\x1b" in data and any(escape in data for escape in _ESCAPES)
+    if data.isascii() and not escaped:
         return data.decode("ascii")
-    if any(escape in data for escape in _ESCAPES):
+    if escaped:
         return data.decode("iso2022_jp_2", "replace")
     name = charset.strip("\"' ").lower()
     if name and name not in {"us-ascii", "ascii", "utf-8"} and _SAFE.fullmatch(name):

@@ -23,6 +23,7 @@ from mailbase.reports.wording import plain
 
 LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
+LONGEST_LEAD = 3000
 
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
@@ -255,7 +256,7 @@ def _somebody(people: list[str]) -> list[str | None]:
 
 
 def _lead(notice: str) -> str:
-    return notice[:4000].strip()
+    return notice[:LONGEST_LEAD].strip()
 
 
 def _first(values: list[str]) -> str | None:

@@ -13,8 +13,9 @@ from mailbase.reports.rules import candidates
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import plain, spoken
 
-_STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)")
-_CODE = re.compile(r"(?<![\w.:\-/])([45]\d\d)(?=[\s\-:;,]|$)(?! ?(?:bytes|kb|mb|messages|seconds|minutes|hours|days))")
+# What must not stand before them is looked at afterwards: a pattern that begins with its digit is found much faster.
+_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
+_CODE = re.compile(r"[45]\d\d(?=[\s\-:;,]|$)(?! ?(?:bytes|kb|mb|messages|seconds|minutes|hours|days))")
 
 GENERIC: Final = frozenset({"0.0", "1.0", "2.0", "3.0", "4.0", "5.0", "6.0", "7.0", "5.1", "5.2"})
 """Subject and detail that name a family and no cause; 5.5.1 and 5.5.2 are given for anything at all."""
@@ -99,7 +100,11 @@ _HARD: Final = frozenset(reason for reason, cls in CLASS_OF.items() if cls == "h
 
 def statuses(text: str) -> list[str]:
     """Return the enhanced statuses a text names, in order."""
-    return [".".join(found.groups()) for found in _STATUS.finditer(text)]
+    return [
+        found[0]
+        for found in _STATUS.finditer(text)
+        if text[max(found.start() - 1, 0)] not in "0123456789." or not found.start()
+    ]
 
 
 def says(status: str | None) -> str | None:
@@ -115,8 +120,11 @@ def status_of(text: str) -> str | None:
 
 def code_of(text: str) -> int:
     """Return the first SMTP reply code of a refusal in a text, 0 when there is none."""
-    found = _CODE.search(text)
-    return int(found[1]) if found else 0
+    for found in _CODE.finditer(text):
+        before = text[found.start() - 1] if found.start() else " "
+        if not before.isalnum() and before not in "_.:-/":
+            return int(found[0])
+    return 0
 
 
 @lru_cache(maxsize=2048)

@@ -22,8 +22,8 @@ _LIES = re.compile(
     r"|\b[245]\.\d{1,3}\.\d{1,3}\b|(?<![\w.])[245]\d\d(?=-|$)"
 )
 _SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
-_NOISE = re.compile(r"\(?in reply to [\w ]{2,40}? command\)?|unknown address error|they may be blacklisted")
-_TO_SENDER = re.compile(r"\breturn(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender")
+_IN_REPLY = re.compile(r"in reply to [\w ]{2,40}? command")
+_TO_SENDER = re.compile(r"return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender")
 _APART = re.compile(r"[^\w]+|_+")
 
 
@@ -40,11 +40,20 @@ def plain(text: str) -> str:
     text = text[:LONGEST].lower()
     if not text.isascii():
         text = without_accents(text)
+    text = " ".join(text.split()).replace("unknown address error", " ").replace("they may be blacklisted", " ")
     # What follows these words is the reason; the words themselves are none.
     text = text.replace("recipient address rejected", "recipient declined")
-    text = _NOISE.sub(" ", _TO_SENDER.sub(" returned ", _SHORTENED.sub("", text)))
-    text = " ".join(_LIES.sub(" ", word) if _may_lie(word) else word for word in text.split())
-    return f" {_APART.sub(' ', text).strip()} "
+    if "in reply to" in text:
+        text = _IN_REPLY.sub(" ", text)
+    if "sender" in text:
+        text = _TO_SENDER.sub(" returned ", text)
+    words: list[str] = []
+    for word in _SHORTENED.sub("", text).split():
+        if word.isalpha():
+            words.append(word)
+        else:
+            words += _APART.sub(" ", _LIES.sub(" ", word) if _may_lie(word) else word).split()
+    return f" {' '.join(words)} "
 
 
 def _may_lie(word: str) -> bool:
