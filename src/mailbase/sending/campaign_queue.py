@@ -93,6 +93,12 @@ class CampaignQueue:
                 return leased
         return None
 
+    @property
+    def wakes_at(self) -> float | None:
+        """When, by its clock, a campaign that is held now may go on; None: none is held."""
+        now = self._clock()
+        return min((known.until for known in self._known.values() if known.until > now), default=None)
+
     def _know(self, campaign_id: int) -> _Known:
         known = self._known.get(campaign_id)
         return known or _Known(LaneChoice(random=self._random, clock=self._clock))

@@ -56,19 +56,18 @@ class LaneChoice:
         most = {name: limit if lefts is None else lefts[name] for name in names}
         shares = dict.fromkeys(names, 0)
         while limit > 0 and (open_ := [name for name in names if shares[name] < most[name]]):
-            whole = sum(self._weights[name] for name in open_) or 1
-            given = 0
-            for name in open_:
-                # Rounded by chance, so that small lanes get their turn, too.
-                exact = limit * self._weights[name] / whole
-                part = int(exact) + (self._random.random() < exact - int(exact))
-                part = min(part, most[name] - shares[name], limit - given)
+            weights = [max(self._weights[name], 1) for name in open_]
+            whole = sum(weights)
+            parts = [
+                min(limit * weight // whole, most[name] - shares[name])
+                for name, weight in zip(open_, weights, strict=True)
+            ]
+            if not any(parts):
+                # Fewer letters than lanes: by chance, so that small ones get their turn, too.
+                parts[self._random.choices(range(len(open_)), weights)[0]] = 1
+            for name, part in zip(open_, parts, strict=True):
                 shares[name] += part
-                given += part
-            if not given:
-                shares[self._random.choice(open_)] += 1
-                given = 1
-            limit -= given
+            limit -= sum(parts)
         return {name: n for name, n in shares.items() if n}
 
     def found(self, asked: Collection[str], got: Mapping[str, int]) -> None:

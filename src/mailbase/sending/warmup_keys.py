@@ -123,19 +123,17 @@ def cold_left(chosen: Chosen, key: Key, now: datetime) -> int:
 
 
 def share_out(wanted: Mapping[str, int], lefts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Grant letters, one a provider in turn, so that a small total is nobody's alone."""
-    granted = dict.fromkeys(wanted, 0)
-    open_ = [provider for provider, n in wanted.items() if min(n, lefts[provider]) > 0]
-    while open_ and total > 0:
-        each = max(total // len(open_), 1)
-        for provider in list(open_):
-            more = min(each, total, wanted[provider] - granted[provider], lefts[provider] - granted[provider])
-            granted[provider] += more
-            total -= more
-            if granted[provider] == min(wanted[provider], lefts[provider]):
-                open_.remove(provider)
-            if not total:
-                break
+    """Grant letters: where the total is short each provider gets less in proportion, the rest goes round one by one."""
+    may = {provider: min(n, lefts[provider]) for provider, n in wanted.items()}
+    whole = sum(may.values())
+    if whole <= total:
+        return may
+    granted = {provider: n * total // whole for provider, n in may.items()}
+    rest = total - sum(granted.values())
+    for provider in sorted(may, key=lambda provider: granted[provider] - may[provider] * total / whole):
+        if rest and granted[provider] < may[provider]:
+            granted[provider] += 1
+            rest -= 1
     return granted
 
 
