@@ -18,6 +18,7 @@ import signal
 import tempfile
 from collections.abc import Awaitable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ from mailbase.sending.provider_lookup import DnsHosts
 from mailbase.sending.providers import Providers
 from mailbase.sending.recorder import Recorder
 from mailbase.sending.signers import Signers
-from mailbase.sending.transport import ways
+from mailbase.sending.transport import Transport, ways
 from mailbase.signals import reading
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
@@ -123,7 +124,7 @@ class Worker:
                 slot=self._slot,
                 lease=lease,
                 egress=way.name,
-                full=way.full,
+                full=partial(self._closed, way),
             )
             self._lanes.append(Dispatcher(letters, campaigns, way, self._recorders[way.name], lease=lease))
 
@@ -213,6 +214,10 @@ class Worker:
 
     def _on_jobs(self, *_arguments: object) -> None:
         self._jobs_wake.set()
+
+    def _closed(self, way: Transport) -> frozenset[str]:
+        """Return the providers that get nothing over a way out now: it has no room for them, or they are suspended."""
+        return way.full() | self._providers.suspended(way.name)
 
     def _on_providers(self, *_arguments: object) -> None:
         self._providers.wake()
