@@ -32,7 +32,7 @@ _HEAD_END = re.compile(rb"\n[ \t]*\n")
 _FOLD = re.compile(r"\n[ \t]+")
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"\n]{1,200})\"?|'([^'\n]{1,200})'|([^\s;]{1,200}))", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*\*?=\s*\"?'?([\w.:\-]{1,40})", re.IGNORECASE)
-_LIKE_BOUNDARY = re.compile(rb"(?:^|\n)--([^\s-][^\n]{3,98}?)[ \t]*\n(?=content-[a-z\-]{3,30}[ \t]*:)", re.IGNORECASE)
+_LIKE_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{3,98}?)[ \t]*\n(?=(?i:content-[a-z\-]{3,30}[ \t]*:))")
 
 
 class Part:
