@@ -38,9 +38,10 @@ class Simulator:
         self.retry = timedelta(0)
 
     def _queue(self, number):
-        return CampaignQueue(
-            self.egress, to_outbox=False, slot=number, clock=lambda: self.now.timestamp(), random=Random(number)
-        )
+        return CampaignQueue(self.egress, to_outbox=False, slot=number, clock=self._seconds, random=Random(number))
+
+    def _seconds(self):
+        return self.now.timestamp()
 
     async def run(self, until, *, step=TEN):
         """Work until a moment; time jumps to when there is something to do."""

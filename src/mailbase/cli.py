@@ -87,6 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.set_defaults(run=_doctor)
 
+    warmup = command("warmup", "Plan how a domain earns its name.").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    plan = warmup.add_parser("plan", help="print day by day what a preset makes of so many letters")
+    plan.add_argument("--preset", required=True, choices=("cautious", "standard", "fast", "custom", "none"))
+    plan.add_argument("--recipients", required=True, type=_number, metavar="N")
+    plan.add_argument("--mix", type=_mix, default={}, metavar="SHARES", help="for example google=0.6,yahoo=0.2")
+    plan.add_argument("--schedule", type=_schedule, metavar="CAPS", help="with custom: letters a day, such as 50,80,120")
+    plan.set_defaults(run=_warmup_plan)
+
     keys = command("keys", "Create, list and revoke API keys.").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
@@ -113,6 +123,29 @@ def _moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("a time with its zone is needed, for example 2027-01-31T12:00:00Z")
     return moment
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1_000_000_000:
+        raise argparse.ArgumentTypeError("a number from 1 to 1,000,000,000 is needed")
+    return number
+
+
+def _schedule(text: str) -> list[int]:
+    return [_number(part) for part in text.split(",")]
+
+
+def _mix(text: str) -> dict[str, float]:
+    shares = {}
+    for part in text.split(","):
+        provider, _, share = part.partition("=")
+        if not provider.strip() or not 0 <= (number := float(share)) <= 1:
+            raise argparse.ArgumentTypeError("shares are needed, for example google=0.6,yahoo=0.2")
+        shares[provider.strip()] = number
+    if sum(shares.values()) > 1 + 1e-9:
+        raise argparse.ArgumentTypeError("the shares are more than the whole")
+    return shares
 
 
 def _settings() -> Settings:
@@ -206,6 +239,14 @@ def _bounces_explain(arguments: argparse.Namespace) -> None:
     if failed:
         print("\n".join(f"mailbase: {reason}" for reason in failed), file=sys.stderr)
         sys.exit(1)
+
+
+def _warmup_plan(arguments: argparse.Namespace) -> None:
+    from mailbase.sending import warmup, warmup_report
+
+    warmup.check(arguments.preset, arguments.schedule)
+    for line in warmup_report.lines(arguments.preset, arguments.recipients, arguments.mix, arguments.schedule):
+        print(line)
 
 
 def _keys_create(arguments: argparse.Namespace) -> None:

@@ -137,6 +137,18 @@ async def count(db: Connection, rule: Rule, *, at: datetime) -> int:
     return number
 
 
+BY_PROVIDER: Final = (
+    "SELECT COALESCE(r.provider, 'other') AS provider, count(*) FROM subscribers AS s LEFT JOIN recipient_domains AS r ON r.domain = s.domain"  # noqa: S608  (two constants)
+    + WHO
+    + "GROUP BY 1"
+)
+
+
+async def count_by_provider(db: Connection, rule: Rule, *, at: datetime) -> dict[str, int]:
+    """Return how many people the rule is for, by the mailbox provider of their address."""
+    return {row["provider"]: row["count"] for row in await db.fetch(BY_PROVIDER, *_arguments(rule, at))}
+
+
 UPPER: Final = "SELECT COALESCE(max(id), 0) FROM subscribers"
 
 

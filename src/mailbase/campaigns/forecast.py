@@ -1,22 +1,43 @@
 """What will happen to a campaign, said before a single letter goes out: how many, on which days, done when, held by what."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 from msgspec import Struct
 
 from mailbase.audience import selection
 from mailbase.campaigns import campaigns, plan, progress
+from mailbase.campaigns.campaigns import Held
 from mailbase.campaigns.plan import Day
 from mailbase.db import Connection
+from mailbase.sending import waiting
+from mailbase.sending.warmup_outlook import outlook
+
+
+class GrowingDay(Struct, frozen=True):
+    """One UTC day as it goes if all is well. ``limited_by``: the providers whose caps hold letters back; ``*`` the total."""
+
+    date: date
+    count: int
+    cap: int | None
+    by_provider: dict[str, int]
+    limited_by: list[str]
+
+
+class Growing(Struct):
+    """What happens if each day goes well, so that the caps rise as the warm-up has it."""
+
+    by_day: list[GrowingDay]
+    finishes_at: datetime | None
 
 
 class Forecast(Struct):
-    """``finishes_at`` is None where nothing may go out at all, or nobody is left."""
+    """``finishes_at`` is None where nothing may go out at all, or nobody is left. ``by_day`` is at today's caps."""
 
     recipients: int
     by_day: list[Day]
     finishes_at: datetime | None
     limited_by: list[str]
+    growing: Growing
 
 
 async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Forecast:
@@ -32,18 +53,47 @@ async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Fore
     campaign = held.campaign
     now: datetime = await db.fetchval("SELECT now()")
     if campaign.started_at is None:
-        recipients = left = await selection.count(db, held.rule, at=now)
+        demand = await selection.count_by_provider(db, held.rule, at=now)
+        recipients = left = sum(demand.values())
         start = max(campaign.scheduled_at or now, now)
     else:
         counted = await progress.count(db, held)
         recipients, left, start = counted.total, counted.left, now
+        demand = await _waiting(db, campaign_id, left)
     if campaign.finished_at is not None:
-        left = 0
+        left, demand = 0, {}
     allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
-    by_day, finishes_at = plan.plan(left, start, allowance)
+    by_day, finishes_at = await _at_todays_caps(db, held, demand, start, allowance, to_outbox=to_outbox)
+    growing = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=True)
+    days = [GrowingDay(day.date, day.count, day.cap, day.by_provider, day.limited_by) for day in growing.days]
     limited_by = []
-    if left > plan.free(allowance, left):
+    if left > plan.free(allowance, left) or len(by_day) > 1 or any(day.limited_by for day in days):
         limited_by.append("warmup")
     if campaign.send_until is not None and left and (finishes_at is None or finishes_at > campaign.send_until):
         limited_by.append("send_until")
-    return Forecast(recipients, by_day, finishes_at, limited_by)
+    return Forecast(recipients, by_day, finishes_at, limited_by, Growing(days, growing.finishes_at))
+
+
+async def _waiting(db: Connection, campaign_id: int, left: int) -> dict[str, int]:
+    """Return about how many letters wait for each provider: in proportion, because counting them would read them all."""
+    lanes = await waiting.lanes(db, campaign_id)
+    made = sum(lanes.values())
+    if not made:
+        return {"other": left} if left else {}
+    demand = {provider: n * left // made for provider, n in lanes.items()}
+    largest = max(lanes, key=lambda provider: lanes[provider])
+    demand[largest] += left - sum(demand.values())
+    return demand
+
+
+async def _at_todays_caps(
+    db: Connection, held: Held, demand: dict[str, int], start: datetime, allowance: plan.Allowance, *, to_outbox: bool
+) -> tuple[list[Day], datetime | None]:
+    left = sum(demand.values())
+    by_total = plan.plan(left, start, allowance)
+    if not left or allowance.limit == 0:
+        return by_total
+    frozen = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=False, spread=False)
+    days = [Day(day.date, day.count) for day in frozen.days]
+    # Longer than is played by day, the total cap tells how long.
+    return (days, frozen.finishes_at) if sum(day.count for day in days) == left else by_total
