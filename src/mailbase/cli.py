@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--preset", required=True, choices=("cautious", "standard", "fast", "custom", "none"))
     plan.add_argument("--recipients", required=True, type=_number, metavar="N")
     plan.add_argument("--mix", type=_mix, default={}, metavar="SHARES", help="for example google=0.6,yahoo=0.2")
-    plan.add_argument("--schedule", type=_schedule, metavar="CAPS", help="with custom: letters a day, such as 50,80,120")
+    plan.add_argument(
+        "--schedule", type=_schedule, metavar="CAPS", help="with custom: letters a day, such as 50,80,120"
+    )
     plan.set_defaults(run=_warmup_plan)
 
     keys = command("keys", "Create, list and revoke API keys.").add_subparsers(
