@@ -131,10 +131,9 @@ class Worker:
     async def run(self) -> None:
         """Work until the stop, then come to rest."""
         stop = self._stop
-        if self._settings.mx is not None:
-            # Not a letter before each provider's limits are known.
-            async with self._pool.acquire() as db:
-                await self._providers.load(db)
+        # Not a letter before each provider's limits are known, and who is suspended.
+        async with self._pool.acquire() as db:
+            await self._providers.load(db)
         lanes = [asyncio.create_task(lane.run()) for lane in self._lanes]
         recording = [asyncio.create_task(recorder.run()) for recorder in self._recorders.values()]
         side = [
