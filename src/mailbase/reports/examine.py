@@ -223,7 +223,8 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
     speaks = letter or code_of(lead) or automatic.FAILURE.said_in(words)
-    if not (failure or machine) and (verdict.reason == "uncategorized" or not speaks):
+    silent = verdict.reason == "uncategorized"
+    if not failure and ((silent and not (machine and speaks)) or not (machine or speaks)):
         return [Finding(recipient=None, cls="unknown", reason="no_report")]
     people = notices.recipients(mail, notice, letter)
     if automatic.delayed(mail, lead):
@@ -231,23 +232,23 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
             for one in _somebody(people)
         ]
-    findings = []
-    for one in _somebody(people):
-        beside = _lead(notices.about(one, people, notice))
-        mine = weigh(code_of(beside), status_of(beside), beside, final=True)
-        if mine.reason == "uncategorized":
-            beside, mine = lead, verdict
-        findings.append(
-            Finding(
-                recipient=one,
-                cls=mine.cls,
-                reason=mine.reason,
-                status=status_of(beside),
-                reply=_spoken(beside),
-                suppress=mine.cls == "hard",
-            )
-        )
-    return findings
+    return [_beside(one, people, notice, lead) for one in _somebody(people)]
+
+
+def _beside(one: str | None, people: list[str], notice: str, lead: str) -> Finding:
+    """Return what a notice says of one recipient: the paragraph that names it, what goes with it, else all of it."""
+    for text in (notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice)), lead):
+        verdict = weigh(code_of(text), status_of(text), text, final=True)
+        if verdict.reason != "uncategorized":
+            break
+    return Finding(
+        recipient=one,
+        cls=verdict.cls,
+        reason=verdict.reason,
+        status=status_of(text),
+        reply=_spoken(text),
+        suppress=verdict.cls == "hard",
+    )
 
 
 def _somebody(people: list[str]) -> list[str | None]:

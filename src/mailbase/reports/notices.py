@@ -96,6 +96,20 @@ def about(recipient: str | None, everyone: list[str], notice: str) -> str:
     return "\n".join(said) or text
 
 
+def paragraph(recipient: str | None, everyone: list[str], notice: str) -> str:
+    """Return the lines from the one that first names a recipient to an empty one, or to the next recipient's."""
+    low = notice.lower()
+    at = low.find(recipient.lower()) if recipient else -1
+    if recipient is None or at < 0:
+        return ""
+    begin = notice.rfind("\n", 0, at) + 1
+    after = at + len(recipient)
+    ends = [low.find(other.lower(), after) for other in everyone[:50] if other.lower() != recipient.lower()]
+    ends = [line for one in ends if one >= 0 and (line := notice.rfind("\n", 0, one)) > at]
+    empty = notice.find("\n\n", at)
+    return notice[begin : min([*ends, empty if empty >= 0 else len(notice)])]
+
+
 def _whole(found: list[str]) -> list[str]:
     """Drop what is only the tail of another address."""
     return [one for one in found if not any(other != one and other.endswith(one) for other in found)]
