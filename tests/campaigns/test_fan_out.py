@@ -8,7 +8,7 @@ import pytest
 from mailbase import db as database
 from mailbase.audience.selection import Audience
 from mailbase.campaigns import fan_out, launch, lifecycle
-from mailbase.sending import counters, deliveries
+from mailbase.sending import counters, deliveries, warmup, warmup_take
 
 
 async def run(pool, **options):
@@ -181,6 +181,22 @@ async def test_what_is_not_sent_in_time_is_skipped(pool, db, settings, people, w
     assert await status_of(db, campaign) == "sending"
     await run(pool, now=until, size=2)
     assert await states_of(db, campaign) == {("skipped", "expired"): 5}
+    assert await status_of(db, campaign) == "sent"
+
+
+async def test_what_the_warm_up_held_too_long_is_skipped_as_such(pool, db, settings, people, written):
+    """Past `send_until`, letters for which there was no allowance are skipped with the reason `warmup`."""
+    await people(5)
+    until = await db.fetchval("SELECT now()") + timedelta(hours=1)
+    campaign = await launch.send(db, (await written(send_until=until)).id, at=None, settings=settings)
+    await run(pool)
+    domain_id = await db.fetchval("SELECT domain_id FROM campaigns")
+    await warmup.set_preset(db, domain_id, "custom", [3])
+    async with db.transaction():
+        grants = await warmup_take.take(db, domain_id, "relay", {"other": [0] * 3}, to_outbox=False, now=until)
+    assert grants.granted == {"other": 1}
+    await run(pool, now=until, size=2)
+    assert await states_of(db, campaign) == {("skipped", "warmup"): 5}
     assert await status_of(db, campaign) == "sent"
 
 

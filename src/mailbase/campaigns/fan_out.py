@@ -1,7 +1,7 @@
 """What happens to campaigns by itself, a slice at a time: any number of workers may run this at once.
 
     scheduled and due ─▶ sending (audience frozen) ─▶ deliveries in slices ─▶ fanned out ─▶ every delivery final: sent
-    past send_until: waiting letters skipped (expired)      cancelled: waiting letters skipped (cancelled)
+    past send_until: waiting letters skipped (warmup, expired)      cancelled: waiting letters skipped (cancelled)
 
 Each step is one transaction under the campaign's row lock, so a worker killed anywhere leaves either the whole slice, with the
 cursor and the counters, or nothing of it.
@@ -14,9 +14,11 @@ from mailbase.audience import selection
 from mailbase.campaigns import lifecycle
 from mailbase.campaigns.lifecycle import CANCELLED, SLICE
 from mailbase.db import Connection, Pool
-from mailbase.sending import counters, deliveries
+from mailbase.sending import counters, deliveries, waiting, warmup_take
 
 EXPIRED: Final = "expired"
+WARMUP: Final = "warmup"
+"""Past ``send_until`` as well, and it was the warm-up that held it."""
 
 
 async def step(pool: Pool, *, now: datetime | None = None, size: int = SLICE) -> bool:
@@ -81,7 +83,7 @@ async def _create_slice(db: Connection, now: datetime | None, size: int) -> bool
 
 # One ordered look into the queue's index a campaign; an EXISTS may become a join that walks through every other one's queue.
 OVERDUE = """
-SELECT id FROM campaigns
+SELECT id, domain_id FROM campaigns
 WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <= COALESCE($1, now())
     AND COALESCE(
         (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1),
@@ -93,10 +95,14 @@ FOR NO KEY UPDATE SKIP LOCKED
 
 
 async def _expire(db: Connection, now: datetime | None, size: int) -> bool:
-    campaign_id = await db.fetchval(OVERDUE, now)
-    if campaign_id is None:
+    row = await db.fetchrow(OVERDUE, now)
+    if row is None:
         return False
-    return await deliveries.skip_waiting(db, campaign_id, EXPIRED, limit=size, slot=counters.own_slot()) > 0
+    slot = counters.own_slot()
+    held = await warmup_take.without_room(db, row["domain_id"], list(await waiting.lanes(db, row["id"])), now=now)
+    if held and await deliveries.skip_waiting(db, row["id"], WARMUP, limit=size, slot=slot, fresh_of=held):
+        return True
+    return await deliveries.skip_waiting(db, row["id"], EXPIRED, limit=size, slot=slot) > 0
 
 
 CLEARING = """

@@ -5,7 +5,7 @@ Twice is fine. It counts once, for the campaign whose letter it was.
 
 from mailbase.audience import subscribers
 from mailbase.db import Connection
-from mailbase.sending import counters
+from mailbase.sending import counters, warmup_tally
 
 CAMPAIGN = """
 SELECT campaign_id FROM deliveries WHERE id = $1 AND subscriber_id = $2
@@ -15,6 +15,8 @@ SELECT campaign_id FROM deliveries WHERE id = $1 AND subscriber_id = $2
 async def leave(db: Connection, subscriber_id: int, *, delivery_id: int, source: str) -> bool:
     """Unsubscribe a person; True if that changed something. ``delivery_id`` 0: by no letter of ours."""
     campaign_id: int | None = await db.fetchval(CAMPAIGN, delivery_id, subscriber_id) if delivery_id else None
+    if campaign_id is not None:
+        await warmup_tally.heard(db, delivery_id, "unsubscribed")
     changed = await subscribers.unsubscribe(
         db, subscriber_id, campaign_id=campaign_id, delivery_id=delivery_id or None, source=source
     )

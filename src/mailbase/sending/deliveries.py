@@ -102,9 +102,9 @@ async def create_slice(
 # Two kinds of waiting, an index each.
 SKIP_WAITING = """
 WITH fresh AS (
-    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' LIMIT $3 FOR UPDATE
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' AND ($4::text[] IS NULL OR provider = ANY($4)) LIMIT $3 FOR UPDATE
 ), again AS (
-    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' LIMIT $3 FOR UPDATE
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' AND $4::text[] IS NULL LIMIT $3 FOR UPDATE
 ), waiting AS (
     SELECT * FROM fresh UNION ALL SELECT * FROM again LIMIT $3
 ), skipped AS (
@@ -116,12 +116,15 @@ SELECT provider, state::text, count(*) FROM skipped GROUP BY provider, state
 """
 
 
-async def skip_waiting(db: Connection, campaign_id: int, reason: str, *, limit: int, slot: int) -> int:
+async def skip_waiting(
+    db: Connection, campaign_id: int, reason: str, *, limit: int, slot: int, fresh_of: Sequence[str] | None = None
+) -> int:
     """Skip up to ``limit`` letters that wait in a queue (cancelled, past ``send_until``); return how many.
 
-    Letters that a worker holds are skipped by its mark, or come back to the queue and are skipped by the next call.
+    ``fresh_of``: only letters to these providers that were never tried. Letters that a worker holds are skipped by its mark, or
+    come back to the queue and are skipped by the next call.
     """
-    rows = await db.fetch(SKIP_WAITING, campaign_id, reason, limit)
+    rows = await db.fetch(SKIP_WAITING, campaign_id, reason, limit, fresh_of)
     changes = [
         change for row in rows for change in moved(campaign_id, row["provider"], row["state"], "skipped", row["count"])
     ]

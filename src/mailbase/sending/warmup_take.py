@@ -156,6 +156,23 @@ async def room(
     )
 
 
+EGRESSES = """
+SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1
+"""
+
+
+async def without_room(
+    db: Connection, domain_id: int, providers: Sequence[str], *, now: datetime | None = None
+) -> list[str]:
+    """Return the providers for which no way out that the domain's letters took has room just now."""
+    ways = [row["egress"] for row in await db.fetch(EGRESSES, domain_id)]
+    held = set(providers) if ways else set()
+    for egress in ways:
+        found = await room(db, domain_id, egress, providers, to_outbox=False, now=now)
+        held &= {name for name in providers if found.total == 0 or found.left.get(name, 1) == 0}
+    return sorted(held)
+
+
 COUNT = """
 INSERT INTO allowances (domain_id, egress, provider, bucket, taken, cold)
 SELECT $1, $2, lane.provider, COALESCE($3, date_bin('10 minutes', COALESCE($7, clock_timestamp()), '2000-01-01 00:00:00+00')), lane.taken, lane.cold

@@ -77,10 +77,20 @@ SELECT delivery.domain_id, delivery.egress, delivery.provider,
 FROM deliveries AS delivery
 JOIN warmup_keys AS key ON key.domain_id = delivery.domain_id AND key.egress = delivery.egress AND key.provider = delivery.provider
 WHERE delivery.id = $1 AND delivery.campaign_id IS NOT NULL
+    AND COALESCE((SELECT status FROM subscribers WHERE subscribers.id = delivery.subscriber_id), '') <> ALL($3::text[])
 """
+
+TOLD: Final[dict[What, list[str]]] = {
+    "unsubscribed": ["unsubscribed", "complained", "bounced"],
+    "complaints": ["complained"],
+}
+"""Who is this already is not counted again."""
 
 
 async def heard(db: Connection, delivery_id: int, what: What, *, now: datetime | None = None) -> None:
-    """Count what was heard later about a letter that went out: a complaint, a departure, a bounce that came as mail."""
-    rows = await db.fetch(LATER, delivery_id, now)
+    """Count what was heard later about a letter that went out: a complaint, a departure, a bounce that came as mail.
+
+    Before the person is changed by it: that is the order of locks.
+    """
+    rows = await db.fetch(LATER, delivery_id, now, TOLD.get(what, []))
     await note(db, [Result(row["domain_id"], row["egress"], row["provider"], row["bucket"], what) for row in rows])

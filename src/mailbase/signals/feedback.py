@@ -20,7 +20,7 @@ from msgspec import Struct
 from mailbase.audience import addresses, subscribers, suppressions
 from mailbase.audience.addresses import Address
 from mailbase.db import Connection
-from mailbase.sending import counters, soft_bounces
+from mailbase.sending import counters, soft_bounces, warmup_tally
 from mailbase.sending.deliveries import State, moved
 
 Kind = Literal["bounce", "complaint", "unsubscribe", "delivered", "deferred", "not_spam"]
@@ -188,6 +188,8 @@ async def _bounce(
             changes.append((letter.campaign_id, f"bounce.{cls}", 1))
             if worse:
                 changes.append((letter.campaign_id, f"bounce.{letter.bounce_class or 'soft'}", -1))
+    if cls == "hard" and (news or worse):
+        await warmup_tally.heard(db, letter.id, "hard")
     ended = await _ended_by(db, letter, cls)
     await counters.add(db, changes, slot=slot)
     return news or worse or ended
@@ -208,6 +210,8 @@ async def _ended_by(db: Connection, letter: _Letter, cls: Class) -> bool:
 async def _end(db: Connection, feedback: Feedback, letter: _Letter | None, person: int | None, slot: int) -> bool:
     """Let a person leave by their own wish, or because they complained."""
     delivery_id, campaign_id = (letter.id, letter.campaign_id) if letter else (None, None)
+    if delivery_id is not None:
+        await warmup_tally.heard(db, delivery_id, "unsubscribed" if feedback.kind == "unsubscribe" else "complaints")
     if feedback.kind == "unsubscribe":
         if person is None:
             return False
