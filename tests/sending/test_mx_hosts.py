@@ -125,13 +125,13 @@ class Strict(SmtpPeer):
 
     def _mail(self, _peer, _line):
         session = asyncio.current_task().session
+        if self.count.total() >= 50 and not self.closed_until:
+            self.closed_until = time.monotonic() + 3
         closed = time.monotonic() < self.closed_until
         self.turned_away += closed
         if closed or self.count[session] == 50:
             return "421 4.7.0 fifty letters are enough for one session"
         self.count[session] += 1
-        if self.count.total() == 50:
-            self.closed_until = time.monotonic() + 3
         return "250 ok"
 
 
@@ -174,7 +174,7 @@ async def test_a_campaign_meets_three_tempers(db, database_url, reachable):
             assert sorted(postfix.taken) == expected["fine"]
             assert severe.turned_away
             assert greylisting.seen("STARTTLS") == greylisting.connections
-            assert all(f"[{address}]" in postfix.log for address in sources)
+            assert set(re.findall(r"client=unknown\[([^\]]+)\]", postfix.log)) <= set(sources)
 
 
 async def campaign(db, database_url, folder: Path, **env) -> dict[str, list[str]]:
@@ -194,7 +194,10 @@ async def campaign(db, database_url, folder: Path, **env) -> dict[str, list[str]
         deadline = time.monotonic() + 60 + LETTERS / 6
         while (found := await states(db, campaign_id)) != {"sent": len(people)}:
             assert time.monotonic() < deadline, (found, worker.log.read_text()[-3000:])
-            assert not found.keys() & {"failed", "bounced", "unknown"}, found
+            ended = await db.fetch(
+                "SELECT provider, state::text, last_reply FROM deliveries WHERE state IN ('failed', 'bounced', 'unknown') LIMIT 9"
+            )
+            assert not ended, ended
             # Nobody waits five minutes here: what was greylisted comes again now.
             await db.execute(
                 "UPDATE deliveries SET due_at = now() WHERE state = 'deferred' AND last_reply LIKE '450 4.2.0%' AND due_at > now()"
