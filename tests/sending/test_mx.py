@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from mailbase.sending.mx_dial import opportunistic
-from mailbase.sending.mx_dns import DnsMxResolver
+from mailbase.sending.mx_dns import DnsMxResolver, forget_old
 from mailbase.sending.mx_transport import Directory
 from mailbase.sending.providers import Limits
 from sending.mx_kit import BODY, Table, envelope, hosts, policy, policy_server, server_tls, world
@@ -108,6 +108,15 @@ async def test_answers_are_shared_by_all_workers(pool):
     async with world(zone, pool=pool) as place, peer(place):
         assert (await place.send(envelope()))[0].kind == "sent"
         assert place.dns.asked == []
+
+
+async def test_what_no_longer_holds_is_forgotten(pool, db):
+    """Domains nobody has written to for a week are forgotten; those that still hold stay."""
+    async with world(hosts("example.com", "127.0.0.1"), pool=pool) as place, peer(place):
+        await place.send(envelope())
+    await db.execute("UPDATE mx_answers SET expires_at = now() - interval '8 days' WHERE kind = 'MX'")
+    await forget_old(db)
+    assert {row["kind"] for row in await db.fetch("SELECT kind FROM mx_answers")} == {"ADDRESS", "STS"}
 
 
 async def test_a_server_that_is_its_own_best_mail_host_sends_to_nobody():

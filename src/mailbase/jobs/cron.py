@@ -15,7 +15,7 @@ from mailbase import queue
 from mailbase.audience import answers
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.optin import cooldowns, pending
-from mailbase.sending import counters, overrides
+from mailbase.sending import counters, mx_dns, overrides
 from mailbase.signals import age, incoming, source_events
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ TABLE: Final[Mapping[str, Task]] = {
     "shorten addresses of opens and clicks": age.shorten,
     "gather the counters of old hours": counters.gather,
     "forget what held providers back": overrides.forget,
+    "forget mail hosts": mx_dns.forget_old,
     "forget mail that was read": incoming.forget_old,
     "apply what providers reported": source_events.catch_up,
     "forget what providers reported": source_events.forget_old,

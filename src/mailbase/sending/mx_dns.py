@@ -124,14 +124,15 @@ ON CONFLICT (name, kind) DO UPDATE SET found = excluded.found, answers = exclude
 RETURNING extract(epoch FROM now() - missing_since)::float8 AS missing_for
 """
 
-PURGE = """
+FORGET = """
+WITH policies AS (DELETE FROM mx_policies WHERE expires_at < now()), broken AS (DELETE FROM mx_broken_tls WHERE until < now())
 DELETE FROM mx_answers WHERE expires_at < now() - interval '7 days'
 """
 
 
-async def purge(db: Connection) -> None:
-    """Forget names nobody has written to for a week."""
-    await db.execute(PURGE)
+async def forget_old(db: Connection) -> None:
+    """Forget domains nobody has written to for a week, and what no longer holds."""
+    await db.execute(FORGET)
 
 
 class Answers:

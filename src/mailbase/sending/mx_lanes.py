@@ -54,6 +54,7 @@ class Lane:
         self._failures = 0
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._done: deque[float] = deque(maxlen=64)
         self._apply()
 
@@ -199,9 +200,11 @@ class Lane:
     def _serve_in(self, seconds: float) -> None:
         at = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= at and not self._timer.cancelled():
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
+        # Not asked of the handle: uvloop's has no time where that has come already.
+        self._timer_at = at
         self._timer = self._loop.call_at(at, self._tick)
 
     def _tick(self) -> None:
