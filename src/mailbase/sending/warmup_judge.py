@@ -201,6 +201,8 @@ def _by_the_clock(chosen: Chosen, row: Record, standing: Standing, now: datetime
     match standing.state:
         case "slowed":
             decide("resume", "The day at half the rate is over.", state="warming")
+        case "held":
+            decide("resume", "A day has passed.", state="warming")
         case "suspended":
             until = now + timedelta(hours=rules.slow_hours)
             decide("resume", "The suspension is over; half the rate for a day.", state="slowed", until=until)
@@ -235,7 +237,7 @@ def _by_the_clock(chosen: Chosen, row: Record, standing: Standing, now: datetime
 def _by_health(finding: Finding, rules: Rules, standing: Standing, now: datetime, decide: Any) -> None:
     match finding.verdict:
         case "hold" if standing.state in {"warming", "warm"}:
-            decide("hold", finding.reason, state="held")
+            decide("hold", finding.reason, state="held", until=now + timedelta(days=1))
         case "step_back" if standing.state != "slowed":
             until = now + timedelta(hours=rules.slow_hours)
             decide("step_back", finding.reason, state="slowed", level=max(standing.level - 1, 1), until=until)
@@ -268,7 +270,7 @@ def _by_the_day(chosen: Chosen, row: Record, standing: Standing, now: datetime, 
     elif not used or cap is None:
         pass
     elif standing.state == "held":
-        decide("stay", f"{standing.reason} The level stays for a day.", state="warming")
+        decide("stay", standing.reason, state="held", until=standing.until)
     elif standing.state not in {"warming", "warm"}:
         pass
     elif chosen.hold:

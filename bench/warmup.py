@@ -1,0 +1,123 @@
+"""Sixty days of warm-up on the real code and a real PostgreSQL: caps kept whatever happens, and the forecast against what happened.
+
+The long form of ``tests/sending/test_warmup_simulation.py``: more letters, more workers, more that goes wrong, from many seeds.
+Run it with ``python bench/warmup.py [SEEDS]``.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from mailbase import db as database
+from mailbase import migrate, resources, servers
+from mailbase.sending import warmup_model
+from mailbase.sending.warmup_keys import Chosen
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters
+from warmup_simulator import FINE, LATER, NOBODY, START, Simulator
+
+DOMAINS = {"google": "gmail.com", "yahoo": "yahoo.com", "mailru": "mail.ru", "other": "example.com"}
+DEMAND = {"google": 1500, "yahoo": 500, "mailru": 200, "other": 800}
+DAYS = 60
+
+
+async def add_list(db, domain_id: int, demand: dict[str, int], prefix: str, at) -> int:
+    """Add a campaign to people of several providers."""
+    people = []
+    for provider, n in demand.items():
+        people += await add_people(db, n, domain=DOMAINS[provider], prefix=prefix)
+    campaign_id = await add_campaign(db, domain_id, sorted(people))
+    await db.execute("UPDATE deliveries SET due_at = $2 WHERE campaign_id = $1", campaign_id, at)
+    return campaign_id
+
+
+async def fresh(db) -> None:
+    """Begin with nothing."""
+    await db.execute("TRUNCATE deliveries, campaigns, subscribers, counters, bounces, suppressions, domains CASCADE")
+
+
+async def compare(pool) -> float:
+    """Play a list on the preset ``cautious`` as it is; return how far the forecast was off, as a share of the list."""
+    async with pool.acquire() as db:
+        await fresh(db)
+        domain_id = await add_domain(db, preset="cautious")
+        await add_list(db, domain_id, DEMAND, "p", START)
+        plan = warmup_model.play(Chosen(preset="cautious"), DEMAND, START, name=f"{domain_id} relay")
+    played = Simulator(pool, domain_id)
+    await played.run(START + timedelta(days=len(plan.days) + 2))
+    played.check()
+    done = expected = 0
+    worst = 0.0
+    by_day = {day.date: day.count for day in plan.days}
+    for day in sorted(by_day.keys() | played.by_day().keys()):
+        done += played.by_day()[day]
+        expected += by_day.get(day, 0)
+        worst = max(worst, abs(done - expected) / sum(DEMAND.values()))
+        print(f"  {day}: {played.by_day()[day]:5} letters, forecast {by_day.get(day, 0):5}")
+    return worst
+
+
+async def trouble(pool, seed: int) -> None:
+    """Play sixty days of storms, bounces, dying workers and a clock that jumps; every cap must hold."""
+    chance = Random(seed)
+    async with pool.acquire() as db:
+        await fresh(db)
+        preset = chance.choice(["cautious", "standard", "fast"])
+        domain_id = await add_domain(db, preset=preset, rules={"active_hours": chance.choice([1, 4, 10])})
+        made = [await add_list(db, domain_id, DEMAND, "a", START)]
+    storms = [(chance.choice(sorted(DOMAINS)), chance.randrange(DAYS), chance.randrange(1, 5)) for _ in range(4)]
+    bounces = chance.choice([0.0, 0.01, 0.08])
+
+    def answer(provider, now):
+        day = (now - START).days
+        if any(provider == who and first <= day < first + n for who, first, n in storms):
+            return LATER
+        return NOBODY if chance.random() < bounces else FINE
+
+    played = Simulator(pool, domain_id, workers=4, seed=seed, crash=0.02, answer=answer)
+    for day in range(DAYS):
+        if day == DAYS // 2:
+            async with pool.acquire() as db:
+                made.append(await add_list(db, domain_id, DEMAND, "b", played.now))
+        await played.run(START + timedelta(days=day + 1), step=timedelta(hours=1))
+        if chance.random() < 0.05:
+            played.now += timedelta(minutes=chance.choice([-60, 60]))
+    played.check()
+    async with pool.acquire() as db:
+        for campaign_id in made:
+            await assert_counters(db, campaign_id)
+    print(f"  seed {seed}: {preset}, {len(played.out)} letters went out, no window over its cap")
+
+
+async def main(folder: Path, seeds: int) -> bool:
+    """Run everything; return whether the forecast was within 5 %."""
+    server = servers.postgres(folder)
+    server.argv += ["-c", "fsync=off"]
+    process = server.start()
+    try:
+        server.wait(process)
+        db = await database.connect(server.url)
+        await migrate.migrate(db, resources.migrations())
+        await db.close()
+        async with database.open_pool(server.url, size=10) as pool:
+            began = time.monotonic()
+            worst = await compare(pool)
+            print(f"  the forecast was off by {100 * worst:.1f} % of the list at most (limit 5 %)")
+            for seed in range(seeds):
+                await trouble(pool, seed)
+            print(f"  {time.monotonic() - began:.0f} s")
+        return worst <= 0.05
+    finally:
+        process.send_signal(server.stop_signal)
+        process.wait()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="mailbase-warmup-") as name:
+        Path(name).chmod(0o755)
+        sys.exit(0 if asyncio.run(main(Path(name), int(sys.argv[1]) if len(sys.argv) > 1 else 2)) else 1)

@@ -1,0 +1,119 @@
+"""``/v1/domains/{id}/warmup``, forecasts and the command line: what an owner sees of the warm-up, and may say about it."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+from mailbase.sending import warmup_take
+
+
+async def domain(client, **more):
+    """Set a domain up; return its path."""
+    made = await client.post("/v1/domains", json={"name": "news.example.com", "warmup": {"preset": "standard"}, **more})
+    assert made.status_code == 201, made.text
+    return f"/v1/domains/{made.json()['id']}"
+
+
+async def test_each_provider_is_shown_with_the_reason(client, db):
+    """Level, cap, used, state and why in words, the total first; the keys of the contract stay."""
+    path = await domain(client)
+    domain_id = int(path.rpartition("/")[2])
+    await client.patch(f"{path}/warmup", json={"rules": {"active_hours": 1}})
+    async with db.transaction():
+        await warmup_take.take(db, domain_id, "outbox", {"yahoo": [0] * 2, "google": [0] * 2}, to_outbox=True)
+    shown = (await client.get(f"{path}/warmup")).json()
+    assert {"preset", "day", "cap_today", "sent_today", "state"} <= shown.keys()
+    assert (shown["preset"], shown["cap_today"], shown["sent_today"]) == ("standard", 200, 4)
+    assert [(one["provider"], one["level"], one["cap"], one["used"]) for one in shown["providers"]] == [
+        ("*", 1, 200, 4), ("google", 1, 200, 2), ("yahoo", 1, 70, 2),
+    ]  # fmt: skip
+    assert all(one["state"] == "warming" and one["reason"] for one in shown["providers"])
+
+
+async def test_the_owner_overrides_and_the_history_tells(client):
+    """Level, pause and ceiling of one provider, hold, rules, pause and resume: each shows, and each is written down."""
+    path = await domain(client)
+    changes = {
+        "hold": True,
+        "rules": {"active_hours": 12, "target": 5000},
+        "provider_caps": {"mail.ru": 7, "yahoo": 30},
+        "providers": [
+            {"provider": "*", "level": 4},
+            {"provider": "yahoo", "level": 3},
+            {"provider": "apple", "state": "paused"},
+        ],
+    }
+    shown = (await client.patch(f"{path}/warmup", json=changes)).json()
+    by_name = {one["provider"]: one for one in shown["providers"]}
+    assert (shown["hold"], shown["state"], shown["cap_today"], shown["rules"]["active_hours"]) == (
+        True,
+        "held",
+        2000,
+        12,
+    )
+    assert (by_name["yahoo"]["level"], by_name["yahoo"]["cap"]) == (3, 30)
+    assert (by_name["apple"]["state"], by_name["apple"]["cap"]) == ("paused", 0)
+    assert shown["provider_caps"] == {"mail.ru": 7, "yahoo": 30}
+    paused = (await client.patch(f"{path}/warmup", json={"state": "paused"})).json()
+    assert (paused["state"], paused["cap_today"]) == ("paused", 0)
+    resumed = (await client.patch(f"{path}/warmup", json={"state": "warming", "hold": False})).json()
+    assert (resumed["state"], resumed["cap_today"]) == ("warming", 2000)
+    history = (await client.get(f"{path}/warmup/history?include_total=true")).json()
+    said = [one["decision"] for one in reversed(history["data"])]
+    assert said == ["preset", "ceilings", "rules", "level", "level", "pause", "pause", "rules", "resume"]
+    assert history["total"] == len(said)
+    exported = (await client.get(f"{path}/warmup/history.csv")).text.splitlines()
+    assert exported[0].startswith("id,at,egress,provider,decision")
+    assert len(exported) == len(said) + 1
+
+
+async def test_what_cannot_be_is_refused(client):
+    """A preset without its schedule, an unknown rule, a bad provider, a domain that is not there."""
+    path = await domain(client)
+    assert (await client.patch(f"{path}/warmup", json={"preset": "custom"})).status_code == 422
+    assert (await client.patch(f"{path}/warmup", json={"rules": {"active_hours": 0}})).status_code == 422
+    assert (await client.patch(f"{path}/warmup", json={"rules": {"nonsense": 1}})).status_code == 400
+    assert (await client.patch(f"{path}/warmup", json={"providers": [{"provider": "No!"}]})).status_code == 422
+    assert (await client.get("/v1/domains/999/warmup")).status_code == 404
+    assert (await client.get("/v1/domains/999/warmup/history")).status_code == 404
+
+
+async def test_ceilings_bind_a_domain_without_warm_up(client, db):
+    """``provider_caps`` hold whatever the preset, given with the domain or later, and can be lifted again."""
+    path = await domain(client, warmup={"preset": "none"}, provider_caps={"google": 5})
+    domain_id = int(path.rpartition("/")[2])
+    assert (await client.get(path)).json()["provider_caps"] == {"google": 5}
+    at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+    async def take(egress):
+        async with db.transaction():
+            wanted = {"google": [0] * 4, "yahoo": [0] * 100}
+            return (await warmup_take.take(db, domain_id, egress, wanted, to_outbox=True, now=at)).granted
+
+    assert await take("relay") == {"google": 4, "yahoo": 100}
+    assert await take("mx") == {"google": 1, "yahoo": 100}
+    assert (await client.patch(path, json={"provider_caps": {}})).json()["provider_caps"] == {}
+    assert await take("relay") == {"google": 4, "yahoo": 100}
+
+
+def plan(*arguments):
+    """Run the command without any setting."""
+    return subprocess.run(
+        [sys.executable, "-m", "mailbase", "warmup", "plan", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={},
+    )
+
+
+def test_the_plan_is_printed_day_by_day():
+    """Without database or network: a line a day, what holds it, and the last day; wrong use exits with 2."""
+    printed = plan("--preset", "cautious", "--recipients", "300", "--mix", "google=0.6,yahoo=0.2")
+    lines = printed.stdout.splitlines()
+    assert printed.returncode == 0, printed.stderr
+    assert lines[1].split()[:4] == ["1", "50", "50", "50"]
+    assert lines[-1] == f"300 of 300 letters planned by day; through on day {len(lines) - 2}, if every day goes well."
+    assert plan("--preset", "cautious", "--recipients", "0").returncode == 2
+    assert plan("--preset", "standard", "--recipients", "9", "--mix", "google=0.9,yahoo=0.9").returncode == 2
+    assert plan("--preset", "custom", "--recipients", "9").returncode == 1

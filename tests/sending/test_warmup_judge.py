@@ -1,0 +1,203 @@
+"""Judging: what a key's numbers say, with the samples they need, and where a key goes from there."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailbase.sending import lane_choice, warmup_judge, warmup_take, warmup_tally
+from mailbase.sending.outcomes import Outcome
+from mailbase.sending.warmup_health import Counts, examine
+from mailbase.sending.warmup_rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
+from mailbase.sending.warmup_tally import Result
+from sending.sending_kit import add_campaign, add_domain, add_people
+
+RULES = Rules()
+NOON = datetime(2026, 3, 10, 12, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("counts", "verdict"), [
+    (Counts(), "well"),
+    (Counts(hard_sent=3, hard=1), "well"),
+    (Counts(hard_sent=49, hard=9), "well"),
+    (Counts(hard_sent=50, hard=1), "hold"),
+    (Counts(hard_sent=100, hard=3), "step_back"),
+    (Counts(hard_sent=100, hard=5), "stop"),
+    (Counts(ever_sent=40, ever_hard=10), "stop"),
+    (Counts(ever_sent=400, ever_hard=10), "well"),
+    (Counts(complaints_sent=400, complaints=5), "well"),
+    (Counts(complaints_sent=1000, complaints=1), "well"),
+    (Counts(complaints_sent=4000, complaints=2), "hold"),
+    (Counts(complaints_sent=2000, complaints=2), "step_back"),
+    (Counts(complaints_sent=600, complaints=2), "stop"),
+    (Counts(attempts=19, deferred=19), "well"),
+    (Counts(attempts=100, deferred=10), "hold"),
+    (Counts(attempts=100, deferred=25), "step_back"),
+    (Counts(attempts=100, deferred=60), "step_back"),
+    (Counts(attempts=100, deferred=60, attempts_before=100, deferred_before=50), "suspend"),
+    (Counts(blocked_hour=3, blocked_day=3), "suspend"),
+    (Counts(blocked_day=20), "pause"),
+    (Counts(blocked_days=3), "pause"),
+    (Counts(unsubscribed_sent=200, unsubscribed=2), "hold"),
+    (Counts(unsubscribed_sent=200, unsubscribed=4), "step_back"),
+    (Counts(engaged=0.5), "hold"),
+])  # fmt: skip
+def test_each_sign_has_its_sample_and_its_consequence(counts, verdict):
+    """Warn holds, bad steps back, stop stops; below the sample nothing is said; a reason comes with each."""
+    finding = examine("google", counts, RULES)
+    assert finding.verdict == verdict
+    assert bool(finding.reason) == (verdict != "well")
+
+
+def test_the_total_is_not_judged_by_one_providers_refusals():
+    """A storm of refusals or blocks says nothing about all of them together."""
+    storm = Counts(attempts=500, deferred=500, attempts_before=500, deferred_before=500, blocked_hour=9, blocked_day=50)
+    assert examine("*", storm, RULES).verdict == "well"
+
+
+def test_shares_and_spreading():
+    """Providers get their share of the total, others twenty or a twentieth; a day is spread over ten hours."""
+    assert [share_of(1000, name) for name in ("*", "other", "google", "microsoft", "yahoo", "apple", "site:a.example")] == [
+        1000, 1000, 1000, 500, 350, 250, 50,
+    ]  # fmt: skip
+    assert share_of(100, "site:a.example") == 20
+    assert share_of(10, "site:a.example") == 10
+    assert share_of(1000, "google", 0.1, 0) == 100
+    assert spread(1000, RULES) == Cap(1000, 100, 15)
+    assert spread(50, RULES) == Cap(50, 5, None, 960.0)
+    assert spread(50, Rules(active_hours=1)) == Cap(50)
+    assert cap("fast", None, 1) == Cap(480, 20)
+    assert possible(Cap(480, 20)) == 360
+    assert cap("standard", None, 3, rules=Rules(target=700)).day == 700
+    assert cap("standard", None, 3, factor=0.5).day == 500
+    assert cap("standard", None, 3, probing=True).day == 10
+
+
+def test_a_level_of_the_ladder_lasts_three_days():
+    """Levels and warm-up days are the same within the table, and three days a level behind it."""
+    assert [step_of("custom", [10, 20], day) for day in range(1, 10)] == [1, 2, 3, 3, 3, 4, 4, 4, 5]
+    assert [day_of("custom", [10, 20], level) for level in range(1, 6)] == [1, 2, 3, 6, 9]
+
+
+@pytest.mark.parametrize(("outcome", "attempts", "what"), [
+    (Outcome(1, "sent", 250, None, "ok", "content"), 1, "sent"),
+    (Outcome(1, "refused", 550, "5.1.1", "no", "rcpt", "hard"), 1, "hard"),
+    (Outcome(1, "refused", 554, "5.7.1", "no", "content", "block"), 1, "blocked"),
+    (Outcome(1, "refused", 552, "5.2.2", "full", "rcpt", "soft"), 1, None),
+    (Outcome(1, "deferred", 421, None, "later", "rcpt"), 1, "deferred"),
+    (Outcome(1, "deferred", 421, None, "later", "rcpt"), 2, None),
+    (Outcome(1, "deferred", 451, None, "grey", "rcpt", reason="greylisted"), 1, None),
+    (Outcome(1, "unknown", 0, None, "", "content"), 1, None),
+])  # fmt: skip
+def test_what_an_outcome_says(outcome, attempts, what):
+    """A recipient's refusals for now count once, greylisting never, a full mailbox says nothing of the sender."""
+    assert warmup_tally.said(outcome, attempts=attempts) == what
+
+
+async def send(db, domain_id, at, *, provider="yahoo", **counts):
+    """Count letters and what became of them in ten minutes of one provider."""
+    async with db.transaction():
+        await warmup_take.note(db, domain_id, "relay", {provider: sum(counts.values())}, now=at)
+        await db.execute(
+            "INSERT INTO warmup_keys (domain_id, egress, provider, level, judged_on) SELECT $1, 'relay', name, 3, $3 FROM unnest($2::text[]) AS name ON CONFLICT DO NOTHING",
+            domain_id, ["*", provider], at.date(),
+        )  # fmt: skip
+        bucket = at.replace(minute=at.minute // 10 * 10, second=0, microsecond=0)
+        results = [Result(domain_id, "relay", provider, bucket, what) for what, n in counts.items() for _ in range(n)]
+        await warmup_tally.note(db, results)
+
+
+async def judged(db, at, provider="yahoo"):
+    """Judge, and return (state, level) of a key."""
+    await warmup_judge.judge(db, to_outbox=False, now=at)
+    return tuple(await db.fetchrow("SELECT state, level FROM warmup_keys WHERE provider = $1", provider))
+
+
+async def test_a_storm_suspends_then_slows_then_goes_on(db):
+    """Half refused for two hours: nothing for two hours, half the rate for a day, then as before; the total untouched."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, sent=10, deferred=20)
+    assert await judged(db, NOON + timedelta(minutes=6)) == ("slowed", 2)
+    await send(db, domain_id, NOON + timedelta(hours=1), sent=10, deferred=20)
+    assert await judged(db, NOON + timedelta(minutes=66)) == ("suspended", 2)
+    async with db.transaction():
+        later = NOON + timedelta(hours=2)
+        grants = await warmup_take.take(
+            db, domain_id, "relay", {"yahoo": [0], "google": [0]}, to_outbox=False, now=later
+        )
+    assert grants.granted == {"yahoo": 0, "google": 1}
+    assert await judged(db, NOON + timedelta(hours=4)) == ("slowed", 2)
+    assert await judged(db, NOON + timedelta(hours=30)) == ("warming", 2)
+    assert await judged(db, NOON + timedelta(hours=31), "*") == ("warming", 3)
+
+
+async def test_three_failed_probes_wait_for_a_person(db):
+    """Stopped, probed three times in vain: paused, with the reason in the history."""
+    domain_id = await add_domain(db, preset="standard")
+    at = NOON
+    await send(db, domain_id, at, sent=80, hard=20)
+    assert await judged(db, at + timedelta(minutes=6)) == ("stopped", 3)
+    for number in range(3):
+        at += timedelta(hours=25)
+        assert (await judged(db, at))[0] == "probing"
+        await send(db, domain_id, at + timedelta(hours=1), sent=6, hard=4)
+        at += timedelta(hours=25)
+        assert (await judged(db, at))[0] == ("stopped" if number < 2 else "paused")
+    reason = await db.fetchval("SELECT reason FROM warmup_history WHERE decision = 'pause' AND provider = 'yahoo'")
+    assert reason == "4 of 10 letters of the probe bounced for good. That was probe 3: resume by hand."
+
+
+async def test_a_hold_keeps_the_level_for_a_day(db):
+    """Two in a hundred bounced: the full day does not raise the level; the next good one does."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, sent=343, hard=7)
+    assert await judged(db, NOON + timedelta(minutes=6)) == ("held", 3)
+    assert await judged(db, NOON + timedelta(hours=12, minutes=5)) == ("held", 3)
+    decisions = [
+        row["decision"]
+        for row in await db.fetch("SELECT decision FROM warmup_history WHERE provider = 'yahoo' ORDER BY id")
+    ]
+    assert decisions == ["hold", "stay"]
+    assert await judged(db, NOON + timedelta(hours=25)) == ("warming", 3)
+
+
+async def test_a_lease_reads_no_more_than_it_takes(db):
+    """Lease and look keep to the queue's indexes, however many letters were sent, are refused for now, or wait."""
+    domain_id = await add_domain(db)
+    people = await add_people(db, 3000)
+    for state in ("sent", "queued"):
+        campaign_id = await add_campaign(db, domain_id, people)
+        await db.execute("UPDATE deliveries SET state = $2::delivery_state WHERE campaign_id = $1", campaign_id, state)
+    await db.execute(
+        "UPDATE deliveries SET state = 'deferred', due_at = now() + interval '1 hour' WHERE state = 'queued' AND id % 2 = 0"
+    )
+    await db.execute("VACUUM ANALYZE deliveries")
+    await db.execute("SET plan_cache_mode = force_generic_plan")
+    from mailbase.sending import leases, waiting  # noqa: PLC0415  (their statements)
+
+    lanes = [["google", "other"], [50, 50], timedelta(seconds=15), None, [0, 0], [15 << TIER_BITS] * 2]
+    plans = [
+        "\n".join(row[0] for row in await db.fetch(f"EXPLAIN {statement}", *arguments))
+        for statement, arguments in ((leases.LEASE_CAMPAIGN, [campaign_id, *lanes]), (waiting.DUE, [None]))
+    ]
+    for plan in plans:
+        assert "deliveries_queue" in plan
+        assert "deliveries_again" in plan
+        assert "Seq Scan on deliveries" not in plan
+        assert "Bitmap" not in plan
+    assert "Sort" not in plans[0]
+
+
+def test_lanes_share_in_proportion_and_small_ones_get_their_turn():
+    """A hundred letters go as the lanes are large; one letter at a time goes now and then to the small lane."""
+    from random import Random  # noqa: PLC0415
+
+    choice = lane_choice.LaneChoice(random=Random(1), clock=lambda: 0.0)
+    choice.know({"google": 900, "yahoo": 90, "mailru": 10})
+    assert choice.shares(["google", "yahoo", "mailru"], 100) == {"google": 90, "yahoo": 9, "mailru": 1}
+    assert choice.shares(["google", "yahoo", "mailru"], 100, {"google": 20, "yahoo": 50, "mailru": 0}) == {
+        "google": 20,
+        "yahoo": 50,
+    }
+    ones = [next(iter(choice.shares(["google", "yahoo", "mailru"], 1))) for _ in range(500)]
+    assert {ones.count(name) > 0 for name in ("google", "yahoo", "mailru")} == {True}
+    assert ones.count("google") > 400
