@@ -39,7 +39,7 @@ from mailbase.db import connect
 from mailbase.letters.compile import compile_campaign
 from mailbase.migrate import migrate
 from mailbase.sending import keys
-from mailbase.sending.compose import Stream
+from mailbase.sending.compose import Stream, seal
 from mailbase.sending.dkim import Signer
 from mailbase.sending.leases import CampaignLetter
 from mailbase.tokens import Tokens
@@ -135,6 +135,7 @@ def parts(signature: float) -> None:
             subscriber_id=n,
             attempts=0,
             provider="other",
+            tier=0,
             created_at=now,
             email=f"p{n}@example.com",
             attributes={"name": f"Ann {n}", "city": "Oslo"},
@@ -145,7 +146,7 @@ def parts(signature: float) -> None:
         )
         for n in range(300)
     ]
-    data = stream.compose(letters[0], "p@example.com", {}, None, now).data
+    data = stream.compose(letters[0], "p@example.com", {}, None, now).message
     headers = [
         tuple(line.split(b": ", 1)) for line in data.partition(b"\r\n\r\n")[0].replace(b"\r\n ", b" ").split(b"\r\n")
     ]
@@ -155,7 +156,7 @@ def parts(signature: float) -> None:
         "composed": lambda letter: stream.compose(letter, letter.email or "", {}, None, now),
         "bare signature": lambda _: key.sign(data[:600], PKCS1v15(), SHA256()),
         "DKIM signature": lambda _: signer.sign(headers, body, now=0, canonical=True),
-        "composed and signed": lambda letter: stream.compose(letter, letter.email or "", {}, signer, now),
+        "composed and signed": lambda letter: seal([stream.compose(letter, letter.email or "", {}, signer, now)]),
     }
     spent = dict.fromkeys(works, 0.0)
     for _ in range(5):

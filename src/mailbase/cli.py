@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 refused with one line on standard error, 2 wrong use.
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -196,8 +197,6 @@ def _demo(_arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    import asyncio
-
     import msgspec
 
     from mailbase.doctor.examination import from_environment
@@ -214,8 +213,6 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 
 def _migrate(arguments: argparse.Namespace) -> None:
-    import asyncio
-
     from mailbase import resources
     from mailbase.migrate import migrate
     from mailbase.vault import CANARY, Vault, open_secret
@@ -291,8 +288,6 @@ async def _connect(settings: Settings) -> "Connection":
 
 
 def _with_database(act: "Callable[[Connection], Awaitable[T]]") -> "T":
-    import asyncio
-
     settings = _settings()
 
     async def run() -> "T":

@@ -78,13 +78,14 @@ async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
             erasure_key = await open_secret(db, vault, ERASURE_KEY)
         # What is here now stays: the collector need not walk through all the modules again and again.
         gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         await Worker(settings, pool, letters, vault, erasure_key, stop, lease=lease).run()
 
 
 class Worker:
     """The parts of one worker, wired together."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (the parts it is wired from)
         self,
         settings: Settings,
         pool: Pool,

@@ -27,7 +27,7 @@ class Content(Struct, frozen=True):
     text: str | None = None
 
 
-class Person(Struct):
+class Person(Struct, gc=False):
     """What ``{{ subscriber.* }}`` sees. A ``None`` is the same as a missing value: ``default(…)`` applies to both."""
 
     id: int
@@ -39,7 +39,7 @@ class Person(Struct):
     timezone: str | None = None
 
 
-class Tokens(Struct, frozen=True):
+class Tokens(Struct, frozen=True, gc=False):
     """One letter's tokens, URL-safe ASCII: ``letter`` stands behind ``/l/{n}/`` and ``/o/``, the others behind ``/u/ /p/ /v/``."""
 
     letter: str
@@ -48,7 +48,7 @@ class Tokens(Struct, frozen=True):
     view: str
 
 
-class Letter(Struct):
+class Letter(Struct, gc=False):
     """A finished letter without the headers of its envelope.
 
     ``headers``: Subject and the MIME headers, values without a trailing CRLF (folded ones hold ``CRLF SP``).

@@ -1,6 +1,5 @@
 """``mailbase bounces explain``: what files say, one line of JSON a recipient."""
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,5 +44,4 @@ def _read(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read(LONGEST_MAIL)
     with Path(file).open("rb") as opened:
-        # Asking for two megabytes sets two megabytes aside, which takes longer than reading most mails.
-        return opened.read(LONGEST_MAIL) if os.fstat(opened.fileno()).st_size > LONGEST_MAIL else opened.read()
+        return opened.read(LONGEST_MAIL)

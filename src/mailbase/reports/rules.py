@@ -10,7 +10,6 @@ A phrase is matched as ``wording.phrase`` says. The tests hold every rule to its
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,21 +68,19 @@ def _ready(rule: Rule) -> Look:
 
 
 HEAD = 4
-"""How many letters of each of its first two words a rule is filed under."""
+"""How many letters of a word the rules are filed under."""
 
 
 def _filed() -> tuple[dict[str, list[Look]], list[Look]]:
     by_head: dict[str, list[Look]] = {}
     anywhere = []
     for look in map(_ready, read()):
-        first, _, rest = look.first.strip().partition(" ")
-        second = rest.partition(" ")[0]
-        if not look.first.startswith(" ") or (len(first) < HEAD and not look.first.startswith(f" {first} ")):
-            anywhere.append(look)
-        elif second and (len(second) >= HEAD or f" {second} " in look.first):
-            by_head.setdefault(f"{first[:HEAD]} {second[:HEAD]}", []).append(look)
+        word = look.first.strip().partition(" ")[0]
+        whole = len(word) >= HEAD or look.first.startswith(f" {word} ")
+        if look.first.startswith(" ") and whole:
+            by_head.setdefault(word[:HEAD], []).append(look)
         else:
-            by_head.setdefault(first[:HEAD], []).append(look)
+            anywhere.append(look)
     return by_head, anywhere
 
 
@@ -91,9 +88,8 @@ _BY_HEAD, _ANYWHERE = _filed()
 
 
 def candidates(words: str) -> Iterator[Look]:
-    """Yield the rules whose first words may be among the words; of a hundred, few need to be looked at."""
-    heads = [word[:HEAD] for word in words.split()]
-    for head in {*heads, *map(" ".join, pairwise(heads))}:
+    """Yield the rules whose first word may be among the words; nine in ten need not be looked at."""
+    for head in {word[:HEAD] for word in words.split()}:
         yield from _BY_HEAD.get(head, ())
     if not words.isascii():
         yield from _ANYWHERE

@@ -113,10 +113,7 @@ class Phrases:
 
     def __init__(self, *written: str) -> None:
         self._phrases = [phrase(one) for one in written]
-        self._firsts = [one.pieces[0] for one in self._phrases]
 
     def said_in(self, words: str) -> bool:
         """Whether ``plain`` words say one of them."""
-        if not any(map(words.__contains__, self._firsts)):
-            return False
         return any(one.pieces[0] in words and spoken(one, words) for one in self._phrases)

@@ -6,12 +6,13 @@ filling, its own headers and one signature.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
 import msgspec
 from asyncpg import Record
+from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.letters import mime, plaintext
@@ -19,7 +20,7 @@ from mailbase.letters.compile import Compiled, Filler
 from mailbase.letters.content import Attachment, Person, Sender, Tokens
 from mailbase.letters.mime import HeaderPlan
 from mailbase.sending import verp
-from mailbase.sending.dkim import Signer
+from mailbase.sending.dkim import Signer, finished
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.outcomes import Envelope
 from mailbase.tokens import Tokens as Signing
@@ -35,6 +36,15 @@ WHERE campaign.id = $1 AND campaign.compiled IS NOT NULL
 """
 
 
+class Draft(Struct, gc=False):
+    """A composed letter that lacks its signature: the text to sign, and the header's beginning."""
+
+    envelope: Envelope
+    signer: Signer
+    text: bytes
+    start: bytes
+
+
 class Stream:
     """One campaign, ready to be filled in."""
 
@@ -46,7 +56,9 @@ class Stream:
         self._returns = domain
         self._tokens = tokens
         self._unsubscribe = f"{public_url}/u/"
-        self._filler = Filler(msgspec.msgpack.decode(row["compiled"], type=Compiled))
+        compiled = msgspec.msgpack.decode(row["compiled"], type=Compiled)
+        self._filler = Filler(compiled)
+        self._shows_view = any("view_url" in part for part in (compiled.subject, compiled.text, compiled.html or ""))
         extra: dict[str, str] = row["headers"]
         plain, with_returns = (
             HeaderPlan(
@@ -67,8 +79,8 @@ class Stream:
 
     def compose(
         self, letter: CampaignLetter, email: str, interests: Mapping[int, str], signer: Signer | None, now: datetime
-    ) -> Envelope:
-        """Return the finished letter to ``email``.
+    ) -> Envelope | Draft:
+        """Return the letter to ``email``, as a draft for :func:`seal` where it is to be signed.
 
         Raises:
             Invalid: the template fails on this person's values.
@@ -80,7 +92,7 @@ class Stream:
             letter=sign("letter", letter.id),
             unsubscribe=sign("unsubscribe", subscriber_id, letter.id),
             preferences=sign("preferences", subscriber_id, letter.id),
-            view=sign("view", letter.id),
+            view=sign("view", letter.id) if self._shows_view else "",
         )
         person = Person(
             id=subscriber_id,
@@ -106,8 +118,13 @@ class Stream:
             ref=ref,
         )
         headers += filled.headers
-        data = _join(headers, filled.body, signer, now, canonical=True)
-        return Envelope(letter.id, mail_from, email, data, clean=self._clean and email.isascii())
+        clean = self._clean and email.isascii()
+        envelope = Envelope(
+            letter.id, mail_from, email, filled.body, clean, provider=letter.provider, head=_lines(headers)
+        )
+        if signer is None:
+            return envelope
+        return Draft(envelope, signer, *signer.draft(headers, filled.body, now=int(now.timestamp()), canonical=True))
 
 
 def sender_id(domain: str) -> str:
@@ -115,14 +132,15 @@ def sender_id(domain: str) -> str:
     return "mb" + hashlib.sha256(domain.encode()).hexdigest()[:10]
 
 
-def _join(
-    headers: list[tuple[bytes, bytes]], body: bytes, signer: Signer | None, now: datetime, *, canonical: bool
-) -> bytes:
-    lines = [b"%b: %b" % header for header in headers]
-    if signer is not None:
-        lines.insert(0, signer.sign(headers, body, now=int(now.timestamp()), canonical=canonical))
-    lines += (b"", body)
-    return b"\r\n".join(lines)
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"\r\n".join([*[b"%b: %b" % header for header in headers], b"", b""])
+
+
+def seal(drafts: Iterable[Draft]) -> None:
+    """Sign letters: all signatures in a row, since each leaves little of anything else in the caches."""
+    signed = [(draft, draft.signer.raw(draft.text)) for draft in drafts]
+    for draft, signature in signed:
+        draft.envelope.head = b"%b\r\n%b" % (finished(draft.start, signature), draft.envelope.head)
 
 
 VERP = """
@@ -198,5 +216,18 @@ def message(
     headers += filled.headers
     mail_from = verp.envelope_sender(ref, letter.returns) if ref and letter.returns else letter.from_email
     # A file's name may hold what relaxed canonicalisation would change.
-    data = _join(headers, filled.body, signer, now, canonical=not files)
-    return Envelope(letter.id, mail_from, letter.email, data, clean=data.isascii())
+    if signer is not None:
+        # A file's name may hold what relaxed canonicalisation would change.
+        signature = signer.sign(headers, filled.body, now=int(now.timestamp()), canonical=not files)
+        headers.insert(0, (b"DKIM-Signature", signature.removeprefix(b"DKIM-Signature: ")))
+    head = _lines(headers)
+    return Envelope(
+        letter.id,
+        mail_from,
+        letter.email,
+        filled.body,
+        head.isascii() and filled.body.isascii(),
+        None,
+        letter.provider,
+        head,
+    )

@@ -225,6 +225,7 @@ class Dispatcher:
                 break
             ready.append(one)
         if ready:
+            batch.seal(ready)
             self._pace.composed(len(ready), time.thread_time() - began)
         return ready
 

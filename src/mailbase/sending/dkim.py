@@ -9,14 +9,14 @@ than that, even when absent, so nobody can add a second ``Subject`` or a foreign
 ``l=`` (a tail could be appended), always ``t=``.
 """
 
-import base64
 import hashlib
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
-from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
+from msgspec import Struct
 
 from mailbase.sending.keys import PrivateKey
 
@@ -55,7 +55,16 @@ _FOLDED = re.compile(rb"[ \t\r\n]+")
 _PADDING = PKCS1v15()
 _SHA256 = SHA256()
 
-_Plan = tuple[list[tuple[int, bytes]], bytes, bytes]
+
+class _Plan(Struct, gc=False):
+    """What letters with one set of header names sign: (index of the header, ``name:``), and the ``h=`` that says so."""
+
+    order: list[tuple[int, bytes]]
+    raw: bytes
+    canonical: bytes
+    seen: list[bytes | None]
+    """The values signed last, and their canonical lines: most are the very same objects in the next letter."""
+    lines: list[bytes]
 
 
 def canonical_body(body: bytes) -> bytes:
@@ -69,12 +78,17 @@ def canonical_body(body: bytes) -> bytes:
     return body[:end] + b"\r\n" if end else b""
 
 
-@lru_cache(maxsize=512)
 def canonical_value(value: bytes) -> bytes:
     """Return a header's value under the relaxed algorithm (RFC 6376 § 3.4.2): unfolded, single spaces, trimmed."""
     if b"\n" in value or b"  " in value or b"\t" in value:
         value = _FOLDED.sub(b" ", value)
     return value.strip(b" ")
+
+
+def finished(start: bytes, signature: bytes) -> bytes:
+    """Return the whole header, folded with CRLF, without a CRLF at its end; ``start`` is of ``Signer.draft``."""
+    text = b2a_base64(signature, newline=False)
+    return start + b"\r\n ".join([text[at : at + 74] for at in range(0, len(text), 74)])
 
 
 class Signer:
@@ -89,6 +103,7 @@ class Signer:
             domain.encode("ascii"),
             selector.encode("ascii"),
         )
+        self._canonical_start = self._start.replace(b"\r\n", b"")
         self._plans: dict[tuple[bytes, ...], _Plan] = {}
 
     def sign(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, now: int, canonical: bool = False) -> bytes:
@@ -97,18 +112,30 @@ class Signer:
         ``headers`` are (name, value) pairs as sent, values possibly folded, in their order; ``now`` is Unix time in
         seconds. ``canonical=True`` promises that the body is what ``canonical_body`` would return.
         """
+        text, start = self.draft(headers, body, now=now, canonical=canonical)
+        return finished(start, self.raw(text))
+
+    def draft(
+        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, now: int, canonical: bool = False
+    ) -> tuple[bytes, bytes]:
+        """Return all of a signature but the RSA operation: the text to sign, and the header up to ``b=``."""
         names = tuple([name for name, _ in headers])
         plan = self._plans.get(names) or self._plan(names)
-        order, raw_middle, canonical_middle = plan
-        body_hash = base64.b64encode(hashlib.sha256(body if canonical else canonical_body(body)).digest())
+        body_hash = b2a_base64(hashlib.sha256(body if canonical else canonical_body(body)).digest(), newline=False)
         stamp = b"%d" % now
-        signed = [start + canonical_value(headers[index][1]) for index, start in order]
-        signed.append(
-            b"dkim-signature:%b%b%b%b; b=" % (self._start.replace(b"\r\n", b""), stamp, canonical_middle, body_hash)
-        )
-        signature = base64.b64encode(self._sign(b"\r\n".join(signed), _PADDING, _SHA256))
-        folded = b"\r\n ".join([signature[at : at + 74] for at in range(0, len(signature), 74)])
-        return b"DKIM-Signature: %b%b%b%b;\r\n b=%b" % (self._start, stamp, raw_middle, body_hash, folded)
+        seen, lines = plan.seen, plan.lines
+        for place, (index, start) in enumerate(plan.order):
+            value = headers[index][1]
+            if value is not seen[place]:
+                seen[place] = value
+                lines[place] = start + canonical_value(value)
+        lines[-1] = b"dkim-signature:%b%b%b%b; b=" % (self._canonical_start, stamp, plan.canonical, body_hash)
+        start = b"DKIM-Signature: %b%b%b%b;\r\n b=" % (self._start, stamp, plan.raw, body_hash)
+        return b"\r\n".join(lines), start
+
+    def raw(self, text: bytes) -> bytes:
+        """Return the RSA signature of a draft's text."""
+        return self._sign(text, _PADDING, _SHA256)
 
     def _plan(self, names: tuple[bytes, ...]) -> _Plan:
         """Work out once what a letter with these header names signs, and the ``h=`` that says so."""
@@ -136,6 +163,6 @@ class Signer:
         raw = b";\r\n" + b"\r\n".join(lines) + b"\r\n bh="
         if len(self._plans) >= PLANS_KEPT:
             self._plans.clear()
-        plan = (order, raw, raw.replace(b"\r\n", b""))
+        plan = _Plan(order, raw, raw.replace(b"\r\n", b""), [None] * len(order), [b""] * (len(order) + 1))
         self._plans[names] = plan
         return plan

@@ -19,7 +19,7 @@ from mailbase.errors import MailbaseError
 from mailbase.letters.content import Attachment
 from mailbase.sending import compose, leases, marks
 from mailbase.sending.campaign_queue import CampaignQueue
-from mailbase.sending.compose import Stream, Streams
+from mailbase.sending.compose import Draft, Stream, Streams
 from mailbase.sending.dkim import Signer
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.marks import Marked, Pair
@@ -52,7 +52,7 @@ class Holding:
         return boottime() < self.until
 
 
-class Ready(Struct):
+class Ready(Struct, gc=False):
     """A composed letter. ``envelope`` None: there is nobody to write to any more; the mark will say why."""
 
     id: int
@@ -62,6 +62,8 @@ class Ready(Struct):
     envelope: Envelope | None
     failure: str | None = None
     """Why it could not be composed."""
+    draft: Draft | None = None
+    """What is left to sign."""
 
 
 class Batch(ABC):
@@ -74,6 +76,10 @@ class Batch(ABC):
     @abstractmethod
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next letter, or return None at the end."""
+
+    def seal(self, ready: Sequence[Ready]) -> None:
+        """Sign what was prepared."""
+        compose.seal(one.draft for one in ready if one.draft is not None)
 
     @abstractmethod
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
@@ -122,11 +128,13 @@ class CampaignBatch(Batch):
         if not email:
             return Ready(letter.id, email, handed, None)
         try:
-            envelope = self._stream.compose(letter, email, self._interests, self._signer, now)
+            composed = self._stream.compose(letter, email, self._interests, self._signer, now)
         except MailbaseError as error:
             return Ready(letter.id, email, handed, None, failure=error.message)
+        draft = composed if isinstance(composed, Draft) else None
+        envelope = composed.envelope if isinstance(composed, Draft) else composed
         envelope.holds = self.holding.holds
-        return Ready(letter.id, email, handed, envelope)
+        return Ready(letter.id, email, handed, envelope, draft=draft)
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
         """Mark letters ``handing_over``."""

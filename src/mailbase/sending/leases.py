@@ -24,7 +24,7 @@ from mailbase.sending.warmup_rules import TIER_BITS
 LEASE: Final = timedelta(seconds=15)
 
 
-class CampaignLetter(Struct, kw_only=True):
+class CampaignLetter(Struct, kw_only=True, gc=False):
     """A leased letter of a campaign. ``email`` is None when the person is gone."""
 
     id: int

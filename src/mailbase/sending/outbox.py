@@ -71,7 +71,7 @@ class OutboxTransport:
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
-                view = memoryview(top + envelope.data)
+                view = memoryview(top + envelope.message)
                 while view:
                     view = view[file.write(view) :]
             part.rename(self._folder / f"{envelope.delivery_id}.eml")

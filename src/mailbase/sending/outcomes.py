@@ -22,27 +22,39 @@ BounceClass = Literal["hard", "soft", "block"]
 Phase = Literal["connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "outbox"]
 
 
-class Envelope(msgspec.Struct):
-    """One letter to hand over: the whole message with CRLF line ends, headers and signature included."""
+class Envelope(msgspec.Struct, gc=False):
+    """One letter to hand over, with CRLF line ends: ``head`` and ``data`` are the whole message, signature included."""
 
     delivery_id: int
     mail_from: str
     """The envelope sender; empty for the null sender."""
     rcpt_to: str
     data: bytes
+    """The message; only what comes after ``head``, where the headers are kept apart (one copy of the body less)."""
     clean: bool = False
     """True promises: ASCII only, CRLF line ends only and at the end, no line starts with a dot."""
     holds: Callable[[], bool] | None = None
     """Asked at the last moment before content goes out; False: the letter is no longer ours to send (``not_sent``)."""
     provider: str = "other"
     """Who stands behind the recipient's domain; a way out that goes there itself keeps each one's limits."""
+    head: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole message."""
+        return len(self.head) + len(self.data)
+
+    @property
+    def message(self) -> bytes:
+        """The whole message."""
+        return self.head + self.data
 
     def ours(self) -> bool:
         """Whether it may still be sent."""
         return self.holds is None or self.holds()
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """What became of one letter, in the other side's words."""
 
     delivery_id: int

@@ -12,10 +12,11 @@ from random import Random
 import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.sending import egress, records
+from mailbase.sending import egress, records, warmup_take
 from mailbase.sending.kept import Kept
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
+from mailbase.sending.warmup_rules import TOTAL
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ GATHER = 0.2  # seconds
 ENOUGH = 64  # outcomes that wait no longer; also bounds what a crash leaves in doubt
 MOST = 500
 AGAIN = 0.5
+NOTE_EVERY = 1.0
 
 Result = tuple[Handed, Outcome]
 
@@ -42,6 +44,8 @@ class Recorder:
         self._written = asyncio.Event()
         self._writing = 0
         self._flushing = False
+        self._uncapped: Counter[tuple[int, str]] = Counter()
+        self._noted = 0.0
         self._troubled = True
         self.counts: Counter[str] = Counter()
 
@@ -96,8 +100,9 @@ class Recorder:
         while batch:
             try:
                 async with self._kept.connection() as db:
-                    await records.record(db, batch, slot=self._slot, random=self._random)
+                    await records.record(db, batch, slot=self._slot, random=self._random, uncapped=self._uncapped)
                     await self._tell(db, batch)
+                    await self._note(db)
                 break
             except (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError) as error:
                 log.warning("outcomes wait for the database: %s", error)
@@ -112,6 +117,16 @@ class Recorder:
                 break
         self._writing = 0
         self._written.set()
+
+    async def _note(self, db: Connection) -> None:
+        """Count what went out of domains without caps, now and then: nothing is held by it, and the row is every worker's."""
+        now = asyncio.get_running_loop().time()
+        if now - self._noted < NOTE_EVERY and not self._flushing:
+            return
+        self._noted = now
+        while self._uncapped:
+            (domain_id, name), n = self._uncapped.popitem()
+            await warmup_take.note(db, domain_id, name, {TOTAL: n})
 
     async def _tell(self, db: Connection, batch: list[Result]) -> None:
         refusals = [outcome for _, outcome in batch if outcome.kind == "relay"]

@@ -316,20 +316,20 @@ class Connection(Wire):
             job.batch.report(stale(job.envelope))
             self._break(STALE)
             return
-        data = stuffed(job.envelope)
+        head, data = stuffed(job.envelope)
         self._content, self._job = job, None
         self._step = CONTENT
         if len(data) < LARGE:
-            self._write_end(data)
+            self._write_end(head, data)
             return
         self._end_waits = True
-        self._write(data)
+        self._write(head, data)
         if self._full:
             self._arm()
         else:
             self._write_end()
 
-    def _write_end(self, data: bytes = b"") -> None:
+    def _write_end(self, head: bytes = b"", data: bytes = b"") -> None:
         """Write the dot and, in the same flight, the next letter's commands."""
         if self._end_waits and self._content is not None and not self._content.envelope.ours():
             self._break(STALE)
@@ -337,9 +337,9 @@ class Connection(Wire):
         self._end_waits = False
         if self._offers.pipelining and (following := self._take()) is not None:
             self._job = following
-            self._write(data, b".\r\n" + flight(following.envelope, self._offers))
+            self._write(head, data, b".\r\n" + flight(following.envelope, self._offers))
         else:
-            self._write(data, b".\r\n")
+            self._write(head, data, b".\r\n")
         self._arm()
 
     def _quit(self) -> None:

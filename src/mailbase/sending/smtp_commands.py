@@ -18,13 +18,13 @@ def unfit(envelope: Envelope, offers: Extensions) -> Outcome | None:
         return _hard(envelope, "5.1.3", "this is not an address mail can be sent to")
     if not ascii_only and not offers.smtputf8:
         return _hard(envelope, "5.6.7", "smtputf8_unsupported: the server takes ASCII addresses only")
-    if offers.size and len(envelope.data) > offers.size:
-        text = f"the letter has {len(envelope.data)} bytes, the server takes {offers.size}"
+    if offers.size and envelope.size > offers.size:
+        text = f"the letter has {envelope.size} bytes, the server takes {offers.size}"
         return _soft(envelope, 552, "5.3.4", text)
-    if not envelope.clean and _BARE.search(envelope.data):
+    if not envelope.clean and _BARE.search(envelope.message):
         # A lone LF before a dot could end the letter early for one server and not for the next ("smuggling").
         return _soft(envelope, 554, "5.6.0", "the letter has a line end that is not CRLF")
-    if not envelope.clean and not offers.eightbitmime and not envelope.data.isascii():
+    if not envelope.clean and not offers.eightbitmime and not envelope.message.isascii():
         return _soft(envelope, 554, "5.6.3", "the letter has 8-bit content, the server takes 7 bits only")
     return None
 
@@ -41,8 +41,8 @@ def mail(envelope: Envelope, offers: Extensions) -> bytes:
     """Return the MAIL command with the parameters this letter needs."""
     command = f"MAIL FROM:<{envelope.mail_from}>"
     if offers.size_known:
-        command += f" SIZE={len(envelope.data)}"
-    if offers.eightbitmime and not envelope.clean and not envelope.data.isascii():
+        command += f" SIZE={envelope.size}"
+    if offers.eightbitmime and not envelope.clean and not envelope.message.isascii():
         command += " BODY=8BITMIME"
     if not (envelope.rcpt_to.isascii() and envelope.mail_from.isascii()):
         command += " SMTPUTF8"
@@ -59,13 +59,13 @@ def flight(envelope: Envelope, offers: Extensions) -> bytes:
     return mail(envelope, offers) + rcpt(envelope) + b"DATA\r\n"
 
 
-def stuffed(envelope: Envelope) -> bytes:
-    """Return the content as it goes over the wire, without the final dot (RFC 5321 § 4.5.2)."""
-    data = envelope.data
+def stuffed(envelope: Envelope) -> tuple[bytes, bytes]:
+    """Return the content as it goes over the wire, in two pieces, without the final dot (RFC 5321 § 4.5.2)."""
     if envelope.clean:
-        return data
+        return envelope.head, envelope.data
+    data = envelope.message
     if b"\r\n." in data:
         data = data.replace(b"\r\n.", b"\r\n..")
     if data.startswith(b"."):
         data = b"." + data
-    return data if data.endswith(b"\r\n") else data + b"\r\n"
+    return b"", data if data.endswith(b"\r\n") else data + b"\r\n"
