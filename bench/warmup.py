@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+# In the place of this folder, whose own `sending` would hide the tests'.
+sys.path[0] = str(Path(__file__).parents[1] / "tests")
 
 from mailbase import db as database
 from mailbase import migrate, resources, servers

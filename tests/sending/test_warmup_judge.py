@@ -6,6 +6,7 @@ import pytest
 
 from mailbase.sending import lane_choice, warmup_judge, warmup_take, warmup_tally
 from mailbase.sending.outcomes import Outcome
+from mailbase.sending.warmup_engagement import Group, compared
 from mailbase.sending.warmup_health import Counts, examine
 from mailbase.sending.warmup_rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
 from mailbase.sending.warmup_tally import Result
@@ -91,6 +92,15 @@ def test_a_level_of_the_ladder_lasts_three_days():
 def test_what_an_outcome_says(outcome, attempts, what):
     """A recipient's refusals for now count once, greylisting never, a full mailbox says nothing of the sender."""
     assert warmup_tally.said(outcome, attempts=attempts) == what
+
+
+def test_engagement_is_compared_tier_by_tier():
+    """A week of colder people is no fall; half as many opens in the same tier are; few letters say nothing."""
+    before = [Group("google", 1, False, 400, 200), Group("google", 6, False, 400, 20)]
+    assert compared([*before, Group("google", 6, True, 400, 20)], 300)["google"] == 0
+    assert compared([*before, Group("google", 1, True, 400, 100)], 300)["google"] == 0.5
+    assert compared([*before, Group("google", 1, True, 299, 0)], 300) == {}
+    assert compared([*before, Group("google", 4, True, 900, 0)], 300) == {}
 
 
 async def send(db, domain_id, at, *, provider="yahoo", **counts):

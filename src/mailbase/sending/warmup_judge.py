@@ -12,7 +12,7 @@ from asyncpg import Record
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.sending import warmup_health, warmup_history, warmup_keys, warmup_rules, warmup_take
+from mailbase.sending import warmup_engagement, warmup_health, warmup_history, warmup_keys, warmup_rules, warmup_take
 from mailbase.sending.warmup_health import Counts, Finding
 from mailbase.sending.warmup_history import Entry
 from mailbase.sending.warmup_keys import Chosen, Key, State
@@ -130,13 +130,18 @@ async def _judge_domain(db: Connection, domain_id: int, now: datetime, *, to_out
             rules.unsubscribed.window_hours,
         )  # fmt: skip
         blocked = await _blocked_days(db, domain_id, now, rules)
+        # Once a day: what people open and click changes slowly.
+        new_day = any(row["judged_on"] is not None and row["judged_on"] < now.date() for row in rows)
+        fell = await warmup_engagement.fallen(db, domain_id, rules.engagement, now) if new_day else {}
         for row in rows:
             key = (row["egress"], row["provider"])
             before = Standing(
                 **{field: row[field] for field in Standing.__struct_fields__[:-1]},
                 judged_on=row["judged_on"] or now.date(),
             )
-            after, made = _decide(chosen, row, before, blocked.get(key, 0), now)
+            after, made = _decide(
+                chosen, row, before, now, blocked_days=blocked.get(key, 0), engaged=fell.get(row["provider"])
+            )
             entries += made
             if after != before or row["judged_on"] is None:
                 await db.execute(
@@ -162,14 +167,14 @@ async def _blocked_days(db: Connection, domain_id: int, now: datetime, rules: Ru
 
 
 def _decide(
-    chosen: Chosen, row: Record, before: Standing, blocked_days: int, now: datetime
+    chosen: Chosen, row: Record, before: Standing, now: datetime, *, blocked_days: int, engaged: float | None
 ) -> tuple[Standing, list[Entry]]:
     """Return where a key stands from now on, and the decisions that led there."""
     rules = chosen.rules
     entries: list[Entry] = []
     standing = Standing(**{field: getattr(before, field) for field in Standing.__struct_fields__})
     fields = [field for field in Counts.__struct_fields__ if field in row.keys()]  # noqa: SIM118  (a record's values are what it contains)
-    counts = Counts(**{field: row[field] for field in fields}, blocked_days=blocked_days)
+    counts = Counts(**{field: row[field] for field in fields}, blocked_days=blocked_days, engaged=engaged)
 
     def decide(
         decision: str, reason: str, *, state: State, level: int | None = None, until: datetime | None = None
