@@ -13,7 +13,7 @@ def test_connections_stay_within_one_and_the_limit(limit, happenings):
     concurrency = Concurrency(limit)
     for at, what in enumerate(happenings):
         if what == "good":
-            concurrency.success()
+            concurrency.success(concurrency.allowed)
         else:
             concurrency.setback(float(at))
         assert 1 <= concurrency.allowed <= limit
@@ -24,10 +24,12 @@ def test_success_adds_one_and_trouble_halves():
     concurrency = Concurrency(10)
     assert concurrency.allowed == 2
     for _ in range(2 * LETTERS):
-        concurrency.success()
+        concurrency.success(concurrency.allowed)
     assert concurrency.allowed == 3
+    for _ in range(100):
+        assert not concurrency.success(1)  # connections that nobody uses are no reason for more
     while concurrency.allowed < 10:
-        concurrency.success()
+        concurrency.success(concurrency.allowed)
     concurrency.setback(100.0)
     concurrency.setback(100.5)
     assert concurrency.allowed == 5

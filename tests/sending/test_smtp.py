@@ -367,6 +367,26 @@ async def test_the_pool_opens_lazily_and_stays_within_its_bound():
         assert len(peer.letters) == 166
 
 
+async def test_a_slow_relay_is_kept_full_and_a_troubled_one_is_not():
+    """Connections rise to the limit while a slow server takes letters, and fall when it refuses more of them."""
+
+    class Slow(SmtpPeer):
+        async def _say(self, writer, step, line=""):
+            if step == "DOT":
+                await asyncio.sleep(0.01)
+            return await super()._say(writer, step, line)
+
+    async with Slow() as peer, relay(peer.port, connections=6, timeouts=PATIENT) as transport:
+        await send(transport, *[envelope() for _ in range(300)])
+        assert peer.most_open == 6
+        assert transport._concurrency.allowed == 6
+    greetings = {"greeting": lambda peer, _: "220 hi" if peer.open <= 2 else "421 4.7.0 too many connections"}
+    async with Slow(greetings) as peer, relay(peer.port, connections=6, timeouts=PATIENT) as transport:
+        outcomes = await send(transport, *[envelope() for _ in range(100)])
+        assert {outcome.kind for outcome in outcomes} == {"sent"}
+        assert transport._concurrency.allowed <= 3
+
+
 async def test_an_idle_connection_says_goodbye():
     """After its idle time a connection is closed with QUIT; the next letter opens a new one."""
     idle = Timeouts(idle=0.05, quit=0.5)

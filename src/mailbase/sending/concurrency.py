@@ -37,9 +37,9 @@ class Concurrency:
         self._limit = max(limit, 1)
         self._allowed = min(self._allowed, self._limit)
 
-    def success(self) -> bool:
-        """Note a letter the server decided about. Return whether there may be one connection more."""
-        if self._allowed >= self._limit:
+    def success(self, used: int) -> bool:
+        """Note a letter the server decided about, while ``used`` connections were open. Return whether there may be one more."""
+        if self._allowed >= self._limit or used < self._allowed:
             return False
         self._good += 1
         if self._good < self._allowed * LETTERS:

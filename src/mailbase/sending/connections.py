@@ -130,7 +130,7 @@ class SmtpTransport:
     def _note(self, outcome: Outcome) -> None:
         if outcome.code == 421 or outcome.kind in {"relay", "not_sent", "unknown"}:
             self._concurrency.setback(asyncio.get_running_loop().time())
-        elif self._concurrency.success() and self._waiting:
+        elif self._concurrency.success(len(self._connections)) and self._waiting:
             self._serve()
 
     # What a connection asks of its pool.

@@ -217,7 +217,7 @@ class Lane:
         """Note a letter the provider decided about."""
         self._done.append(self._loop.time())
         self._failures = 0
-        if self._concurrency.success() and self.waiting:
+        if self._concurrency.success(self.open) and self.waiting:
             self.serve()
 
     def setback(self) -> None:
