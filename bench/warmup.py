@@ -15,12 +15,12 @@ from random import Random
 # In the place of this folder, whose own `sending` would hide the tests'.
 sys.path[0] = str(Path(__file__).parents[1] / "tests")
 
-from mailbase import db as database
-from mailbase import migrate, resources, servers
-from mailbase.sending import warmup_model
-from mailbase.sending.warmup_keys import Chosen
-from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters
-from warmup_simulator import FINE, LATER, NOBODY, START, Simulator
+from mailbase import db as database  # noqa: E402  (the path comes first)
+from mailbase import migrate, resources, servers  # noqa: E402  (the path comes first)
+from mailbase.sending import warmup_model  # noqa: E402  (the path comes first)
+from mailbase.sending.warmup_keys import Chosen  # noqa: E402  (the path comes first)
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters  # noqa: E402  (the path comes first)
+from warmup_simulator import FINE, LATER, NOBODY, START, Simulator  # noqa: E402  (the path comes first)
 
 DOMAINS = {"google": "gmail.com", "yahoo": "yahoo.com", "mailru": "mail.ru", "other": "example.com"}
 DEMAND = {"google": 1500, "yahoo": 500, "mailru": 200, "other": 800}

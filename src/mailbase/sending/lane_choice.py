@@ -26,6 +26,7 @@ class LaneChoice:
         self._clock = clock
         self._weights: dict[str, int] = {}
         self._left_out: dict[str, float] = {}
+        self._due: dict[str, float] = {}
 
     def know(self, letters: Mapping[str, int]) -> None:
         """Take over how many letters there were made for each provider."""
@@ -63,12 +64,20 @@ class LaneChoice:
                 for name, weight in zip(open_, weights, strict=True)
             ]
             if not any(parts):
-                # Fewer letters than lanes: by chance, so that small ones get their turn, too.
-                parts[self._random.choices(range(len(open_)), weights)[0]] = 1
+                # Fewer letters than lanes: in turn, each as often as it is large.
+                parts[open_.index(self._turn(open_, weights))] = 1
             for name, part in zip(open_, parts, strict=True):
                 shares[name] += part
             limit -= sum(parts)
         return {name: n for name, n in shares.items() if n}
+
+    def _turn(self, names: Sequence[str], weights: Sequence[int]) -> str:
+        whole = sum(weights)
+        for name, weight in zip(names, weights, strict=True):
+            self._due[name] = min(self._due.get(name, 0.0) + weight / whole, 2.0)
+        chosen = max(names, key=lambda name: self._due[name])
+        self._due[chosen] -= 1
+        return chosen
 
     def found(self, asked: Collection[str], got: Mapping[str, int]) -> None:
         """Note what a lease brought."""
