@@ -16,7 +16,7 @@ from mailbase.sending import warmup_engagement, warmup_health, warmup_history, w
 from mailbase.sending.warmup_health import Counts, Finding
 from mailbase.sending.warmup_history import Entry
 from mailbase.sending.warmup_keys import Chosen, Key, State
-from mailbase.sending.warmup_rules import Rules
+from mailbase.sending.warmup_rules import UNKNOWN, Rules
 
 EVERY: Final = timedelta(minutes=5)
 
@@ -272,6 +272,9 @@ def _by_the_day(chosen: Chosen, row: Record, standing: Standing, now: datetime, 
     elif (weeks := _weeks(idle, rules) - _weeks(idle_before, rules)) > 0 and standing.level > 1:
         to = max(standing.level - weeks, 1)
         decide("step_back", f"Nothing was sent for {idle} days.", state=standing.state, level=to, until=standing.until)
+    elif used and row["provider"] == UNKNOWN and standing.state == "warming" and not chosen.hold:
+        # Held by the total alone; its level only says what a step back or a probe would be measured by.
+        standing.good_level, standing.level = standing.level, standing.level + 1
     elif not used or cap is None:
         pass
     elif standing.state == "held":

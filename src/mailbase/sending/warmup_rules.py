@@ -195,11 +195,11 @@ def cap(
     factor: float = 1.0,
     probing: bool = False,
 ) -> Cap | None:
-    """Return what a key at this level allows, or None where the preset holds nothing.
+    """Return what a key at this level allows, or None where nothing but the total holds it.
 
     ``factor`` is what a step back leaves of the rate; ``probing``: only as much as shows whether it works again.
     """
-    if preset == "none":
+    if preset == "none" or (provider == UNKNOWN and factor == 1 and not probing):
         return None
     value = share_of(level_cap(preset, schedule, level), provider, multiplier, least)
     if rules.target is not None and preset != "fast":
