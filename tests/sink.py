@@ -1,7 +1,8 @@
 """An SMTP sink in a process of its own: takes every letter as fast as it can, and can write down what it took.
 
-``python tests/sink.py [--log FILE] [--delay SECONDS]`` prints its port. One line of the log for each letter it is about to
-accept: ``recipient TAB Message-ID``, written before the 250 goes out, as a server does that keeps its word.
+``python tests/sink.py [--log FILE] [--stamp] [--delay SECONDS]`` prints its port. One line of the log for each letter it is about
+to accept: ``recipient TAB Message-ID``, written before the 250 goes out, as a server does that keeps its word; ``--stamp`` adds
+``TAB nanoseconds`` of the monotonic clock, which all processes of a machine share.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 MESSAGE_ID = re.compile(rb"^Message-ID:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -21,9 +23,10 @@ EHLO = b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n2
 class Session(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, log: int | None, delay: float) -> None:
+    def __init__(self, log: int | None, delay: float, *, stamp: bool) -> None:
         self.log = log
         self.delay = delay
+        self.stamp = stamp
         self.buffer = b""
         self.content = False
         self.held = False
@@ -52,7 +55,8 @@ class Session(asyncio.Protocol):
             self.content = False
             if self.log is not None:
                 found = MESSAGE_ID.search(head)
-                os.write(self.log, b"%b\t%b\n" % (self.recipient, found[1] if found else b"-"))
+                at = b"\t%d" % time.monotonic_ns() if self.stamp else b""
+                os.write(self.log, b"%b\t%b%b\n" % (self.recipient, found[1] if found else b"-", at))
             if self.delay:
                 self.held = True
                 asyncio.get_running_loop().call_later(self.delay, self.go_on, [TAKEN])
@@ -77,13 +81,13 @@ class Session(asyncio.Protocol):
         return b"250 2.0.0 ok\r\n"
 
 
-async def serve(log: Path | None, delay: float) -> None:
+async def serve(log: Path | None, delay: float, *, stamp: bool) -> None:
     """Serve until SIGTERM."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Session(file, delay), "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(lambda: Session(file, delay, stamp=stamp), "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
 
@@ -91,12 +95,14 @@ async def serve(log: Path | None, delay: float) -> None:
 class Sink:
     """The sink as a context manager: ``port`` and, with a log, ``taken()``."""
 
-    def __init__(self, log: Path | None = None, *, delay: float = 0.0) -> None:
+    def __init__(self, log: Path | None = None, *, delay: float = 0.0, stamp: bool = False) -> None:
         self.log = log
         self.delay = delay
+        self.stamp = stamp
 
     def __enter__(self):
-        argv = [sys.executable, __file__, "--delay", str(self.delay), *(["--log", str(self.log)] if self.log else [])]
+        argv = [sys.executable, __file__, "--delay", str(self.delay)]
+        argv += [*(["--log", str(self.log)] if self.log else []), *(["--stamp"] if self.stamp else [])]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())
         return self
@@ -118,6 +124,7 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--stamp", action="store_true")
     parser.add_argument("--delay", type=float, default=0.0)
     given = parser.parse_args()
-    uvloop.run(serve(given.log, given.delay))
+    uvloop.run(serve(given.log, given.delay, stamp=given.stamp))
