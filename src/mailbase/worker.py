@@ -1,7 +1,6 @@
 """One worker process: the lanes, the fan-out, the sweep, jobs and timers, until SIGTERM or SIGINT.
 
-    LISTEN ─wakes─▶ messages lane ─────────────────┐
-              └───▶ campaigns lanes, one a way out ─┴▶ recorders ─▶ PostgreSQL
+    LISTEN ─wakes─▶ crew: for each way out a campaigns lane, mostly a messages lane, a recorder ─▶ PostgreSQL
     beside them: campaigns' fan-out · sweep · mail that came in · jobs and timers · arq (a restartable side task)
 
 A signal stops the intake first, then lets what is on its way arrive (12 s at most), then writes the last outcomes down.
@@ -13,7 +12,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import random
 import signal
 import tempfile
 from collections.abc import Awaitable
@@ -29,17 +27,15 @@ from mailbase.campaigns import fan_out
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
 from mailbase.jobs import arq_worker, cron, runner
-from mailbase.sending import counters, messages, provider_lookup, providers, sweep
+from mailbase.sending import counters, messages, provider_lookup, providers, relays, sweep
 from mailbase.sending.compose import Streams
-from mailbase.sending.dispatcher import Dispatcher
+from mailbase.sending.crew import Crew
 from mailbase.sending.dns import DnsResolver
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.leases import LEASE
 from mailbase.sending.provider_lookup import DnsHosts
 from mailbase.sending.providers import Providers
-from mailbase.sending.recorder import Recorder
 from mailbase.sending.signers import Signers
-from mailbase.sending.transport import Transport, ways
 from mailbase.signals import reading
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
@@ -47,7 +43,7 @@ from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 log = logging.getLogger("mailbase.worker")
 
 CONNECTIONS: Final = 10
-LETTERS_CONNECTIONS: Final = 8
+LETTERS_CONNECTIONS: Final = 40  # three or four a way out; opened when they are needed
 AGAIN: Final = 0.5
 FAN_OUT_EVERY: Final = 2.0
 LAST_WORDS: Final = 3.0
@@ -108,26 +104,21 @@ class Worker:
         self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
         self._providers = Providers()
-        out = ways(settings, pool, self._providers)
-        self._recorders = {
-            way.name: Recorder(letters, way.name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
-            for way in (out.messages, *out.campaigns)
-        }
-        for_messages = MessageSource(
-            signers, erasure_key, lease=lease, tokens=tokens, egress=out.messages.name, to_outbox=settings.to_outbox
+        self._crew = Crew(
+            settings,
+            pool,
+            letters,
+            vault,
+            campaigns=partial(
+                CampaignSource, streams, signers, to_outbox=settings.to_outbox, slot=self._slot, lease=lease
+            ),
+            messages=partial(
+                MessageSource, signers, erasure_key, lease=lease, tokens=tokens, to_outbox=settings.to_outbox
+            ),
+            providers=self._providers,
+            slot=self._slot,
+            lease=lease,
         )
-        self._lanes = [Dispatcher(letters, for_messages, out.messages, self._recorders[out.messages.name], lease=lease)]
-        for way in out.campaigns:
-            campaigns = CampaignSource(
-                streams,
-                signers,
-                to_outbox=settings.to_outbox,
-                slot=self._slot,
-                lease=lease,
-                egress=way.name,
-                full=partial(self._closed, way),
-            )
-            self._lanes.append(Dispatcher(letters, campaigns, way, self._recorders[way.name], lease=lease))
 
     async def run(self) -> None:
         """Work until the stop, then come to rest."""
@@ -135,8 +126,7 @@ class Worker:
         # Not a letter before each provider's limits are known, and who is suspended.
         async with self._pool.acquire() as db:
             await self._providers.load(db)
-        lanes = [asyncio.create_task(lane.run()) for lane in self._lanes]
-        recording = [asyncio.create_task(recorder.run()) for recorder in self._recorders.values()]
+        sending = asyncio.create_task(self._crew.run(stop))
         side = [
             self._listen(),
             self._beat(),
@@ -152,21 +142,14 @@ class Worker:
             side.append(arq_worker.run(self._pool, self._erasure_key, self._settings.redis_url, stop=stop))
         sides = [asyncio.create_task(self._until_stop(part)) for part in side]
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, *recording, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, sending}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
-        for lane in self._lanes:
-            lane.stop()
-        await asyncio.gather(*lanes, return_exceptions=True)
-        await asyncio.gather(*(recorder.flush(LAST_WORDS) for recorder in self._recorders.values()))
-        for task in recording:
-            task.cancel()
-        await asyncio.gather(*recording, return_exceptions=True)
+        await asyncio.gather(sending, return_exceptions=True)
         _, late = await asyncio.wait(sides, timeout=LAST_WORDS)
         for task in late:
             task.cancel()
         await asyncio.gather(*sides, return_exceptions=True)
-        for lane_task in lanes:
-            lane_task.result()
+        sending.result()
 
     async def _until_stop(self, part: Awaitable[Any]) -> None:
         """Run a side task; the worker ends when one breaks, so that its supervisor starts a sound one."""
@@ -198,6 +181,7 @@ class Worker:
                 await db.add_listener(messages.CHANNEL, self._on_letters)
                 await db.add_listener(queue.CHANNEL, self._on_jobs)
                 await db.add_listener(providers.CHANNEL, self._on_providers)
+                await db.add_listener(relays.CHANNEL, self._on_relays)
                 self._on_letters()
                 self._on_jobs()
                 await _first(self._stop, lost)
@@ -208,16 +192,14 @@ class Worker:
                     await db.close(timeout=1)
 
     def _on_letters(self, *_arguments: object) -> None:
-        for lane in self._lanes:
-            lane.wake()
+        self._crew.wake()
         self._campaigns_wake.set()
 
     def _on_jobs(self, *_arguments: object) -> None:
         self._jobs_wake.set()
 
-    def _closed(self, way: Transport) -> frozenset[str]:
-        """Return the providers that get nothing over a way out now: it has no room for them, or they are suspended."""
-        return way.full() | self._providers.suspended(way.name)
+    def _on_relays(self, *_arguments: object) -> None:
+        self._crew.look()
 
     def _on_providers(self, *_arguments: object) -> None:
         self._providers.wake()

@@ -16,6 +16,7 @@ from mailbase.db import Connection
 from mailbase.sending import leases, waiting, warmup_take
 from mailbase.sending.lane_choice import LaneChoice, lanes_of
 from mailbase.sending.leases import CampaignLetter
+from mailbase.sending.relay_shares import Interval
 from mailbase.sending.waiting import Due
 
 LANES_EVERY: Final = 5.0
@@ -60,8 +61,9 @@ class CampaignQueue:
         random: Random,
         lease: timedelta = leases.LEASE,
         full: Callable[[], Collection[str]] = tuple,
+        own: Callable[[], Sequence[Interval] | None] = lambda: None,
     ) -> None:
-        """``full`` names the providers of which the way out can take no more letters just now."""
+        """``full`` names the providers of which the way out can take no more letters just now; ``own``: see ``lease_campaign``."""
         self._egress = egress
         self._to_outbox = to_outbox
         self._slot = slot
@@ -69,6 +71,7 @@ class CampaignQueue:
         self._random = random
         self._lease = lease
         self._full = full
+        self._own = own
         self._known: dict[int, _Known] = {}
         self._last = 0
 
@@ -81,6 +84,9 @@ class CampaignQueue:
         now: datetime | None = None,
     ) -> Leased | None:
         """Lease from the next campaign in turn that may send; None when nothing may go now."""
+        own = self._own()
+        if own is not None and not own:
+            return None
         found = await waiting.due(db, now=now)
         self._known = {due.campaign_id: self._know(due.campaign_id) for due in found}
         # In turn: the campaigns behind the last one first.
@@ -129,7 +135,8 @@ class CampaignQueue:
         if capped and others:
             warmest = await waiting.warmest(db, others, list(shares))
         fence, letters = await leases.lease_campaign(
-            db, due.campaign_id, limit, slot=self._slot, lanes=lanes_of(shares, room, warmest), now=now, lease=self._lease
+            db, due.campaign_id, limit, slot=self._slot, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
+            lease=self._lease,
         )  # fmt: skip
         known.choice.found(shares, Counter(letter.provider for letter in letters))
         return Leased(due, fence, letters, capped) if letters else None

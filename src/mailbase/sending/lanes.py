@@ -25,6 +25,7 @@ from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.marks import Marked, Pair
 from mailbase.sending.outcomes import Envelope
 from mailbase.sending.records import Handed
+from mailbase.sending.relay_shares import Interval
 from mailbase.sending.signers import Signers
 from mailbase.sending.waiting import Due
 from mailbase.tokens import Tokens
@@ -160,8 +161,12 @@ class CampaignSource:
     def __init__(
         self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta,
         egress: str | None = None, full: Callable[[], Collection[str]] = tuple,
+        own: Callable[[], Sequence[Interval] | None] = lambda: None,
     ) -> None:  # fmt: skip
-        """``egress`` is the name of the way out, by which the warm-up counts; ``full``: of whom it takes no more just now."""
+        """``egress`` is the name of the way out, by which the warm-up counts; ``full``: of whom it takes no more just now.
+
+        ``own``: the slots of its letters, where several ways out share them.
+        """
         self._streams = streams
         self._signers = signers
         self._to_outbox = to_outbox
@@ -169,7 +174,7 @@ class CampaignSource:
         self._lease = lease
         self._egress = egress or ("outbox" if to_outbox else "relay")
         self._queue = CampaignQueue(
-            self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full  # noqa: S311  (chance, no secret)
+            self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full, own=own,  # noqa: S311  (chance, no secret)
         )  # fmt: skip
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:

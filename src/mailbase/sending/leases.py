@@ -18,6 +18,7 @@ from msgspec import Struct
 from mailbase.db import Connection
 from mailbase.sending import counters, waiting
 from mailbase.sending.deliveries import moved
+from mailbase.sending.relay_shares import Interval
 from mailbase.sending.waiting import Lane
 from mailbase.sending.warmup_rules import TIER_BITS
 
@@ -67,7 +68,8 @@ class MessageLetter(Struct, kw_only=True):
     """The sending domain, where letters come back to an address of our own under it."""
 
 
-# A lane's letters that come again first, then fresh ones, the most engaged people's first.
+# A lane's letters that come again first, then fresh ones, the most engaged people's first. $8 and $9: where the letters are shared
+# among several ways out, the ends of this one's slots (relay_shares.slot).
 LEASE_CAMPAIGN = """
 WITH lease AS MATERIALIZED (
     SELECT nextval('fences') AS fence, COALESCE($5, now()) AS now
@@ -78,6 +80,9 @@ WITH lease AS MATERIALIZED (
         SELECT again.id, again.state FROM (
             SELECT id, state FROM deliveries
             WHERE campaign_id = $1 AND provider = lane.provider AND state = 'deferred' AND due_at <= COALESCE($5, now()) AND lane.low = 0
+              AND ($8::int[] IS NULL OR EXISTS (
+                SELECT FROM unnest($8, $9::int[]) AS own (low, high)
+                WHERE (id & 65535) * 40503 & 65535 >= own.low AND (id & 65535) * 40503 & 65535 < own.high))
             ORDER BY due_at LIMIT lane.most FOR UPDATE SKIP LOCKED
         ) AS again
         UNION ALL
@@ -85,6 +90,9 @@ WITH lease AS MATERIALIZED (
             SELECT id, state FROM deliveries
             WHERE campaign_id = $1 AND provider = lane.provider AND state = 'queued' AND rank >= lane.low AND rank < lane.high
               AND due_at <= COALESCE($5, now())
+              AND ($8::int[] IS NULL OR EXISTS (
+                SELECT FROM unnest($8, $9::int[]) AS own (low, high)
+                WHERE (id & 65535) * 40503 & 65535 >= own.low AND (id & 65535) * 40503 & 65535 < own.high))
             ORDER BY rank LIMIT lane.most FOR UPDATE SKIP LOCKED
         ) AS fresh
         LIMIT lane.most
@@ -110,12 +118,14 @@ async def lease_campaign(
     *,
     slot: int,
     lanes: Sequence[Lane] | None = None,
+    own: Sequence[Interval] | None = None,
     now: datetime | None = None,
     lease: timedelta = LEASE,
 ) -> tuple[int, list[CampaignLetter]]:
     """Lease letters of a campaign, as many from each lane as it says (None: up to ``limit`` of every lane in turn).
 
-    Return (fence, letters), the warmer ones first; ``limit`` bounds them all.
+    ``own``: the slots of letters that go this way, where there are several. Return (fence, letters), the warmer ones first;
+    ``limit`` bounds them all.
     """
     if lanes is None:
         lanes = await waiting.all_lanes(db, campaign_id, limit)
@@ -125,6 +135,7 @@ async def lease_campaign(
         rows = await db.fetch(
             LEASE_CAMPAIGN, campaign_id, [lane.provider for lane in lanes], [lane.most for lane in lanes], lease, now,
             [lane.low << TIER_BITS for lane in lanes], [lane.high << TIER_BITS for lane in lanes],
+            None if own is None else [low for low, _ in own], None if own is None else [high for _, high in own],
         )  # fmt: skip
         again = [row for row in rows if row["state"] == "deferred"]
         await counters.add(

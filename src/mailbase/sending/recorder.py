@@ -67,13 +67,24 @@ class Recorder:
         """Write until cancelled."""
         try:
             while True:
-                await self._some.wait()
+                await self._wait()
                 await self._gather()
                 await self._write([self._queue.popleft() for _ in range(min(MOST, len(self._queue)))])
-                if not self._queue:
-                    self._some.clear()
         finally:
             await self._kept.drop()
+
+    async def _wait(self) -> None:
+        """Wait for an outcome; in a pause, and at the end, count what went out before it."""
+        while not self._queue:
+            self._some.clear()
+            try:
+                async with asyncio.timeout(NOTE_EVERY if self._uncapped else None):
+                    await self._some.wait()
+            except TimeoutError:
+                await self._note_now()
+            if self._flushing and not self._queue:
+                await self._note_now()
+                self._written.set()
 
     async def _gather(self) -> None:
         """Let outcomes come together for a moment, unless there are enough or everything is coming to its end."""
@@ -86,14 +97,16 @@ class Recorder:
     async def flush(self, seconds: float) -> None:
         """Return once everything is committed, or after ``seconds``."""
         self._flushing = True
+        self._some.set()
         self._enough.set()
         try:
             async with asyncio.timeout(seconds):
-                while self.waiting:
+                while self.waiting or self._uncapped:
                     self._written.clear()
                     await self._written.wait()
         except TimeoutError:
-            log.warning("%d outcomes could not be recorded in time", self.waiting)
+            if self.waiting:
+                log.warning("%d outcomes could not be recorded in time", self.waiting)
 
     async def _write(self, batch: list[Result]) -> None:
         self._writing = len(batch)
@@ -118,15 +131,21 @@ class Recorder:
         self._writing = 0
         self._written.set()
 
+    async def _note_now(self) -> None:
+        self._noted = 0.0
+        with contextlib.suppress(*CONNECTION_ERRORS, asyncpg.PostgresError):
+            async with self._kept.connection() as db:
+                await self._note(db)
+
     async def _note(self, db: Connection) -> None:
         """Count what went out of domains without caps, now and then: nothing is held by it, and the row is every worker's."""
         now = asyncio.get_running_loop().time()
-        if now - self._noted < NOTE_EVERY and not self._flushing:
+        if self._noted and now - self._noted < NOTE_EVERY and not self._flushing:
             return
         self._noted = now
-        while self._uncapped:
-            (domain_id, name), n = self._uncapped.popitem()
+        for (domain_id, name), n in list(self._uncapped.items()):
             await warmup_take.note(db, domain_id, name, {TOTAL: n})
+            del self._uncapped[domain_id, name]
 
     async def _tell(self, db: Connection, batch: list[Result]) -> None:
         refusals = [outcome for _, outcome in batch if outcome.kind == "relay"]

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from mailbase.config import Settings
+from mailbase.config import Relay, Settings
 from mailbase.db import Pool
 from mailbase.sending.connections import SmtpTransport
 from mailbase.sending.mx_dns import DnsMxResolver
@@ -15,7 +15,7 @@ from mailbase.sending.outbox import OutboxTransport
 from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
 from mailbase.sending.providers import Providers
 
-__all__ = ["Envelope", "OnOutcome", "Outcome", "Transport", "Ways", "from_settings", "ways"]
+__all__ = ["Envelope", "OnOutcome", "Outcome", "Transport", "Ways", "from_settings", "parts_of", "ways"]
 
 
 class Transport(Protocol):
@@ -84,14 +84,20 @@ def ways(settings: Settings, pool: Pool, providers: Providers) -> Ways:
         return Ways(found[0].urgent(), found)
     if relay is None:
         return Ways(from_settings(settings), [from_settings(settings)])
-    share = max(relay.connections // settings.workers, 2)
-    few = max(share // 5, 1)
-
     # The system's authorities take a third of a second to read: once, and only where there is TLS.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if relay.tls == "none" else ssl.create_default_context()
 
-    def of(connections: int) -> Transport:
-        smtp = msgspec.structs.replace(relay, connections=connections)
-        return from_settings(msgspec.structs.replace(settings, smtp=smtp), context=context)
+    few, many = (
+        SmtpTransport(part, hostname=settings.hostname, context=context) for part in parts_of(relay, settings.workers)
+    )
+    return Ways(few, [many])
 
-    return Ways(of(few), [of(share - few)])
+
+def parts_of(relay: Relay, workers: int) -> tuple[Relay, Relay]:
+    """Return one worker's share of a relay's connections: a few for messages, the others for campaigns."""
+    share = max(relay.connections // workers, 2)
+    few = max(share // 5, 1)
+    return (
+        msgspec.structs.replace(relay, connections=few),
+        msgspec.structs.replace(relay, connections=share - few),
+    )

@@ -1,0 +1,106 @@
+"""Several ways out at once: each letter belongs to one by its id, and moves to the others only while its own takes nothing."""
+
+import contextlib
+import socket
+
+import pytest
+
+from mailbase.sending import relays
+from mailbase.vault import Vault
+from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
+from sending.test_crash import is_final, sent_at_least, wait_for
+from sink import Sink
+
+VAULT = Vault([SECRET])
+
+
+def address(port):
+    """Return a relay's address on this machine."""
+    return f"smtp://127.0.0.1:{port}?tls=none&connections=4"
+
+
+@contextlib.contextmanager
+def three_sinks(tmp_path):
+    """Run three recording sinks."""
+    with Sink(tmp_path / "own") as own, Sink(tmp_path / "big") as big, Sink(tmp_path / "spare") as spare:
+        yield own, big, spare
+
+
+@contextlib.contextmanager
+def worker(*arguments, **options):
+    """Run a real worker and stop it at the end."""
+    running = WorkerProcess(*arguments, **options)
+    try:
+        yield running
+        assert running.stop() == 0
+    finally:
+        if running.process.poll() is None:
+            running.kill()
+
+
+def recipients(sink):
+    """Return whom a sink took letters for."""
+    return [recipient for recipient, _ in sink.taken()]
+
+
+async def by_way(db, campaign_id):
+    """Return how many letters went over each way out, as the table says."""
+    rows = await db.fetch("SELECT egress, count(*) FROM deliveries WHERE campaign_id = $1 GROUP BY egress", campaign_id)
+    return {row["egress"]: row["count"] for row in rows}
+
+
+async def test_letters_are_shared_by_weight(db, database_url, tmp_path):
+    """With weights 1 and 3 a quarter goes over the settings' relay and the rest over the other; a spare of weight 0 gets none."""
+    campaign_id = await add_campaign(db, await add_domain(db), await add_people(db, 2000), status="paused")
+    with three_sinks(tmp_path) as (own, big, spare):
+        await relays.create(db, VAULT, name="big", url=address(big.port), weight=3)
+        await relays.create(db, VAULT, name="spare", url=address(spare.port), weight=0)
+        with worker(database_url, tmp_path, smtp_port=own.port):
+            await wait_for(
+                lambda: db.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mailbase letters' AND datname = current_database()"
+                )
+            )
+            await db.execute("UPDATE campaigns SET status = 'sending' WHERE id = $1", campaign_id)
+            await db.execute("SELECT pg_notify('mailbase_sending', '')")
+            await wait_for(lambda: is_final(db, campaign_id))
+        went = await by_way(db, campaign_id)
+        assert went == {"relay": len(own.taken()), "big": len(big.taken())}
+        assert len(big.taken()) == pytest.approx(1500, abs=20)
+        assert not spare.taken()
+        assert len(set(recipients(own) + recipients(big))) == 2000
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_relay_that_is_away_leaves_its_letters_to_the_others(db, database_url, tmp_path):
+    """Letters of a relay where nobody answers go over the others, each once, and none of them loses an attempt for it."""
+    campaign_id = await add_campaign(db, await add_domain(db), await add_people(db, 600))
+    with socket.socket() as nobody, Sink(tmp_path / "own") as own:
+        nobody.bind(("127.0.0.1", 0))
+        await relays.create(db, VAULT, name="away", url=address(nobody.getsockname()[1]), weight=5)
+        with worker(database_url, tmp_path, smtp_port=own.port):
+            await wait_for(lambda: is_final(db, campaign_id))
+        assert await states(db, campaign_id) == {"sent": 600}
+        assert len(set(recipients(own))) == len(own.taken()) == 600
+        assert await db.fetchval("SELECT max(attempts) FROM deliveries WHERE campaign_id = $1", campaign_id) == 1
+        assert await db.fetchval("SELECT reason FROM egress WHERE name = 'away'") is not None
+
+
+async def test_relays_come_and_go_while_letters_are_sent(db, database_url, tmp_path):
+    """A relay added in the middle of a campaign takes its share at once; one disabled gets nothing more, and nobody is lost."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 3000))
+    with Sink(tmp_path / "own", delay=0.05) as own, Sink(tmp_path / "late", delay=0.05) as late:
+        with worker(database_url, tmp_path, smtp_port=own.port):
+            await wait_for(lambda: sent_at_least(db, campaign_id, 100))
+            added = await relays.create(db, VAULT, name="late", url=address(late.port), weight=9)
+
+            async def taken_by_late():
+                return len(late.taken()) >= 100
+
+            await wait_for(taken_by_late)
+            await relays.update(db, VAULT, added.id, relays.Change(enabled=False))
+            await wait_for(lambda: is_final(db, campaign_id), seconds=90)
+        assert await states(db, campaign_id) == {"sent": 3000}
+        assert len(own.taken()) + len(late.taken()) == len(set(recipients(own) + recipients(late))) == 3000
+        assert len(late.taken()) < 1500
