@@ -1,7 +1,6 @@
 """Space, clock and files, as the doctor sees them."""
 
 import asyncio
-import os
 import struct
 from datetime import timedelta
 
@@ -91,7 +90,7 @@ async def test_network_time(time_server):
     assert offset == timedelta(seconds=3599.5)
 
 
-@pytest.mark.parametrize("data", [b"\x24", b"\x24\x00" + bytes(46), b"\x1b\x02" + bytes(46), os.urandom(10)])
+@pytest.mark.parametrize("data", [b"\x24", b"\x24\x00" + bytes(46), b"\x1b\x02" + bytes(46), b"\xf0\x01not the time"])
 async def test_network_time_nonsense(time_server, data):
     """An answer that is none, or of a server that does not know the time itself, says nothing."""
     time_server[0].data = data
