@@ -14,6 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import asyncpg
+
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.sending import egress, leases
 from mailbase.sending.kept import Kept
@@ -21,6 +23,8 @@ from mailbase.sending.lanes import Batch, Holding, Ready, Source, boottime
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.recorder import Recorder
 from mailbase.sending.records import Handed
+from mailbase.sending.second_look import EVERY as LOOK_EVERY
+from mailbase.sending.second_look import Waiting
 from mailbase.sending.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -102,6 +106,7 @@ class Dispatcher:
         self._kept = Kept(pool)
         self._next: asyncio.Task[Batch | None] | None = None
         self._handed: dict[int, Handed] = {}
+        self._waiting = Waiting()
         self._holdings: dict[int, Holding] = {}
         self._flights: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
@@ -115,7 +120,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Send until :meth:`stop`; a database that is away is waited for."""
-        renewing = asyncio.create_task(self._renew())
+        beside = [asyncio.create_task(self._renew()), asyncio.create_task(self._look_again())]
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -133,7 +138,8 @@ class Dispatcher:
                     await self._wait(self._wake, pause)
             await self._drain()
         finally:
-            renewing.cancel()
+            for task in beside:
+                task.cancel()
             await self._kept.drop()
 
     def stop(self) -> None:
@@ -250,6 +256,7 @@ class Dispatcher:
                 self._recorder.put(one.handed, _not_sent(one.id))
                 continue
             self._handed[one.id] = one.handed
+            self._waiting.add(one.handed, one.envelope, boottime())
             envelopes.append(one.envelope)
         if envelopes:
             flight = asyncio.create_task(self._fly(envelopes))
@@ -265,6 +272,7 @@ class Dispatcher:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         letter = self._handed.pop(outcome.delivery_id)
+        self._waiting.drop(outcome.delivery_id)
         self._recorder.put(letter, outcome)
         if outcome.kind == "relay":
             self._abandon()
@@ -291,6 +299,17 @@ class Dispatcher:
                 else:
                     # Everything of it is recorded, or it is no longer ours.
                     del self._holdings[fence]
+
+    async def _look_again(self) -> None:
+        """Hold back marked letters that wait for a connection and may not go out any more."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._waiting.due(boottime()):
+                try:
+                    async with self._pool.acquire() as db:
+                        await self._waiting.look(db, boottime())
+                except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+                    log.warning("%s cannot be looked at again: %s", self._source.name, error)
 
     async def _drain(self) -> None:
         """Give back what is only leased, and see what is on its way through."""

@@ -38,6 +38,8 @@ class Envelope(msgspec.Struct, gc=False):
     provider: str = "other"
     """Who stands behind the recipient's domain; a way out that goes there itself keeps each one's limits."""
     head: bytes = b""
+    revoked: bool = False
+    """Set when a second look found that it may not go out any more."""
 
     @property
     def size(self) -> int:
@@ -51,7 +53,7 @@ class Envelope(msgspec.Struct, gc=False):
 
     def ours(self) -> bool:
         """Whether it may still be sent."""
-        return self.holds is None or self.holds()
+        return not self.revoked and (self.holds is None or self.holds())
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -74,14 +76,14 @@ class Outcome(msgspec.Struct, gc=False):
     """Why, in one word, when ``kind`` is ``refused`` or ``deferred``."""
     free: bool = False
     """True with ``deferred``: nothing was asked about this letter (its provider turned us away, or has no room), so the
-    attempt does not count; ``retry_after`` says when to come back."""
+    attempt does not count; ``retry_after`` says when to come back. True with ``not_sent``: we held it back ourselves."""
 
 
 OnOutcome = Callable[[Outcome], None]
 
-STALE: Final = "the lease ran out before the content"
+STALE: Final = "it was no longer ours to send"
 
 
-def stale(envelope: Envelope) -> Outcome:
-    """Return the outcome of a letter that is no longer ours; nothing of it went out."""
-    return Outcome(envelope.delivery_id, "not_sent", 0, None, STALE, "data")
+def stale(envelope: Envelope, phase: Phase = "data") -> Outcome:
+    """Return the outcome of a letter that is no longer ours, or may not go out any more; nothing of it went out."""
+    return Outcome(envelope.delivery_id, "not_sent", 0, None, STALE, phase, free=True)

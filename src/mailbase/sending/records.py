@@ -1,7 +1,8 @@
 """The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
 
 ``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt ·
-``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell.
+``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell, unless its campaign (or
+a message) promises *at least once*: that goes out again.
 
 Only where the fence is still the letter's. An answer that arrives after the lease ran out still counts, as long as nobody
 else has leased the letter since. Locks are taken in this order: counts of replies, domains, deliveries,
@@ -67,8 +68,10 @@ class Fate(Struct):
     """Whether it was refused for now: what is refused for two days is given up."""
 
 
-def fate(letter: Handed, outcome: Outcome, random: Random, standing: Standing = FRESH) -> Fate:
-    """Return what an outcome makes of a letter."""
+def fate(
+    letter: Handed, outcome: Outcome, random: Random, standing: Standing = FRESH, *, at_least_once: bool = False
+) -> Fate:
+    """Return what an outcome makes of a letter. ``at_least_once``: one in doubt goes out again, under the same Message-ID."""
     if letter.failure is not None:
         return Fate("failed", reason="content")
     match outcome.kind:
@@ -76,20 +79,19 @@ def fate(letter: Handed, outcome: Outcome, random: Random, standing: Standing = 
             return Fate("sent")
         case "refused":
             return Fate("bounced", reason=_why(outcome))
-        case "unknown":
+        case "unknown" if not at_least_once:
             return Fate("unknown", reason="no_reply")
         case "relay":
             return Fate("queued", wait=0, burnt=False)
-        case "not_sent":
-            if outcome.phase in BEFORE_DATA:
-                return Fate("queued", wait=1, burnt=False)
-            if letter.attempts <= FREE_DROPS:
-                return Fate("queued", wait=5)
+        case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
+            return Fate("queued", wait=0 if outcome.free else 1, burnt=False)
+        case "not_sent" | "unknown" if letter.attempts <= FREE_DROPS:
+            return Fate("queued", wait=5)
     retry = retries.after(
         outcome, attempts=letter.attempts, since=standing.since, random=random, rate=standing.verdict.rate, held=standing.verdict.held
     )  # fmt: skip
     if retry.wait is None:
-        return Fate("failed", reason="expired")
+        return Fate("unknown", reason="no_reply") if outcome.kind == "unknown" else Fate("failed", reason="expired")
     # Without a word of theirs it only had to wait for its turn.
     refused = not outcome.free or outcome.code > 0
     return Fate("deferred", wait=retry.wait.total_seconds(), burnt=retry.burnt, refused=refused)
@@ -138,6 +140,11 @@ ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
 
+AT_LEAST_ONCE = """
+SELECT delivery.id FROM deliveries AS delivery LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
+WHERE delivery.id = ANY($1::bigint[]) AND (campaign.id IS NULL OR campaign.on_crash = 'at_least_once')
+"""
+
 TO_MARKED = """
 UPDATE deliveries SET state = 'handing_over' WHERE id = ANY($1::bigint[])
 """
@@ -157,17 +164,19 @@ async def record(
     ``uncapped``: where to add what went out of a domain without caps, by (domain id, way out), once it is committed; the caller
     counts it with ``warmup_take.note``. Without it that is done here, and workers wait for one another at the same row.
     """
-    refused = {
-        letter.id: Refusal(letter.provider, letter.domain_id, outcome)
-        for letter, outcome in results
-        if outcome.kind in REFUSED and letter.failure is None
-    }
+    in_doubt = [letter.id for letter, outcome in results if outcome.kind == "unknown"]
     async with db.transaction():
+        again = {row["id"] for row in await db.fetch(AT_LEAST_ONCE, in_doubt)} if in_doubt else set()
+        refused = {
+            letter.id: Refusal(letter.provider, letter.domain_id, outcome)
+            for letter, outcome in results
+            if (outcome.kind in REFUSED or letter.id in again) and letter.failure is None
+        }
         standings = await refusals.look(db, results[0][0].egress, refused, now=now) if refused else {}
         rows = {
-            letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH)))
+            letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH), at_least_once=letter.id in again))
             for letter, outcome in results
-        }
+        }  # fmt: skip
         was = dict.fromkeys(await _write(db, rows, now), "handing_over")
         missing = [(id, row[0].fence) for id, row in rows.items() if id not in was]
         if missing:

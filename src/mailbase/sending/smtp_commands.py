@@ -12,7 +12,7 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 def unfit(envelope: Envelope, offers: Extensions) -> Outcome | None:
     """Return the refusal of a letter that this server, or any, cannot take; nothing is sent for it."""
     if not envelope.ours():
-        return stale(envelope)
+        return stale(envelope, "connect")
     ascii_only = envelope.rcpt_to.isascii() and envelope.mail_from.isascii()
     if not _ADDRESS.fullmatch(envelope.rcpt_to) or (envelope.mail_from and not _ADDRESS.fullmatch(envelope.mail_from)):
         return _hard(envelope, "5.1.3", "this is not an address mail can be sent to")
