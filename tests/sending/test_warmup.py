@@ -81,6 +81,16 @@ async def test_no_sliding_day_exceeds_the_cap(pool, steps):
     assert left
 
 
+async def test_the_first_letters_of_an_hour_wait_for_nobody(pool, db):
+    """At 80 a day five letters go at once, then one in seven or eight minutes, and never more than eight in an hour."""
+    domain_id = await add_domain(db, preset="custom", schedule=[80])
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 40))
+    went = [await mark_some(pool, campaign_id, domain_id, 40, START + timedelta(minutes=minute)) for minute in range(60)]
+    assert went[0] == 5
+    assert sum(went) <= 8
+    assert all(n <= 1 for n in went[1:])
+
+
 async def test_what_is_given_back_can_be_taken_again(db):
     """A refusal before DATA returns the allowance to the ten minutes it was taken from."""
     domain_id = await add_domain(db, preset="custom", schedule=[10], rules=AT_ONCE)

@@ -102,10 +102,13 @@ def left(chosen: Chosen, key: Key, name: str, now: datetime) -> int:
     least = min(least, cap.day - key.day)
     if cap.hour is not None:
         least = min(least, cap.hour - key.hour)
+    free = chosen.rules.burst - key.hour
     if cap.bucket is not None:
         usual = warmup_rules.jitter(f"{name} {key.provider}", bucket_of(now), chosen.rules)
-        least = min(least, max(int(cap.bucket * usual), 1) - key.bucket)
-    if cap.spacing is not None:
+        least = min(least, max(int(cap.bucket * usual) - key.bucket, free))
+    elif cap.spacing is not None and free > 0:
+        least = min(least, free)
+    elif cap.spacing is not None:
         least = min(least, 0 if _too_soon(cap.spacing, key, now, chosen.rules) else 1)
     return max(least, 0)
 

@@ -84,6 +84,8 @@ class Rules(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     """How much of the usual the ten minutes after a full hour get."""
     spacing_below: Annotated[int, Meta(ge=0)] = 100
     """Caps below so many a day let one letter go at a time, spread over the hour."""
+    burst: Annotated[int, Meta(ge=1)] = 5
+    """So many letters of an hour need not wait for one another: a first letter to oneself and to colleagues."""
 
     used: Share = 0.8
     """The share of its cap a day must have used to count."""
