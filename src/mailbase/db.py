@@ -28,8 +28,10 @@ CONNECTION_ERRORS = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
 )
-"""What a restart of the server looks like from here: wait and try again."""
+"""What a restart of the server, or a full disk of its, looks like from here: wait and try again."""
 
 
 def _encode_json(value: Any) -> bytes:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 BATCH_SECONDS: Final = 0.025
 LARGEST_BATCH: Final = 64
 LARGEST_LEASE: Final = 500
-UNRECORDED: Final = 512
+UNRECORDED: Final = 192
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
@@ -291,7 +291,8 @@ class Dispatcher:
             try:
                 async with self._pool.acquire() as db:
                     held = await leases.renew(db, fences, lease=self._lease)
-            except CONNECTION_ERRORS:
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+                log.warning("leases of %s cannot be prolonged just now: %s", self._source.name, error)
                 continue
             for fence in fences:
                 if fence in held:

@@ -20,7 +20,7 @@ from mailbase.sending.warmup_rules import TOTAL
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.2  # seconds
+GATHER = 0.05  # seconds; what comes together is in doubt if we die meanwhile
 ENOUGH = 64  # outcomes that wait no longer; also bounds what a crash leaves in doubt
 MOST = 500
 AGAIN = 0.5
@@ -117,7 +117,7 @@ class Recorder:
                     await self._tell(db, batch)
                     await self._note(db)
                 break
-            except (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError) as error:
+            except (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError, asyncpg.OperatorInterventionError) as error:
                 log.warning("outcomes wait for the database: %s", error)
                 await asyncio.sleep(AGAIN)
             except Exception:

@@ -1,0 +1,123 @@
+"""The count after the storm: the table against the sink, the counters against a recount, each kill against its bound."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from chaos.rough_sink import Taken
+from chaos.world import IN_DOUBT, OPEN, Broken, Struck, World
+from mailbase.campaigns.recount import recount
+
+TAKEN = {"kept", "last", "mute"}
+BOUNDED = {"kill": IN_DOUBT, "supervisor": IN_DOUBT, "term": 0, "redis": 0}
+
+LETTERS = """
+SELECT subscriber.email, delivery.state::text, delivery.reason FROM subscribers AS subscriber
+LEFT JOIN deliveries AS delivery ON delivery.subscriber_id = subscriber.id AND delivery.campaign_id = $1
+WHERE subscriber.domain = $2
+"""
+
+COUNTERS = """
+SELECT key, sum(n)::bigint AS n FROM counters WHERE campaign_id = $1 GROUP BY key HAVING sum(n) <> 0
+"""
+
+
+class Count:
+    """One campaign's letters as the table has them, and as the sink does."""
+
+    def __init__(self, name: str, rows: Sequence, dots: dict[str, list[Taken]]) -> None:
+        self.name = name
+        self.rows = len(rows)
+        self.ends = {row["email"]: (row["state"], row["reason"]) for row in rows}
+        self.states = Counter(state for state, _ in self.ends.values())
+        self.dots = {to: dots.get(to, []) for to in self.ends}
+        self.taken = {to: [dot for dot in all_ if dot.what in TAKEN] for to, all_ in self.dots.items()}
+        self.doubled = [to for to, all_ in self.taken.items() if len(all_) > 1]
+        self.lost = [to for to, (state, _) in self.ends.items() if state == "sent" and not self.taken[to]]
+        self.died = [to for to, end in self.ends.items() if end == ("unknown", "worker_died")]
+        self.silent = [to for to, end in self.ends.items() if end == ("unknown", "no_reply")]
+
+    def wrong(self) -> list[str]:
+        """Return the promises that were not kept."""
+        found = {
+            f"not one final state each: {dict(self.states)}": list(OPEN | {None} & self.states.keys())
+            if self.rows != len(self.ends) or None in self.states or OPEN & self.states.keys()
+            else [],
+            "sent, but the sink never took it": self.lost,
+            "two Message-IDs for one letter": [
+                to for to, all_ in self.dots.items() if len({dot.message_id for dot in all_} - {"-"}) > 1
+            ],
+            "in doubt without a cause": [to for to in self.silent if all(dot.what == "kept" for dot in self.dots[to])],
+        }
+        if self.name == "at_most_once":
+            found["taken twice"] = self.doubled
+            found["taken, but said to be something else"] = [
+                to for to, (state, _) in self.ends.items() if state not in {"sent", "unknown"} and self.taken[to]
+            ]
+        else:
+            found["in doubt for good"] = self.died + self.silent
+        return [
+            f"{self.name}: {what}: {len(who)}: "
+            + "; ".join(f"{to} {self.ends.get(to)} {self.dots.get(to)}" for to in who[:4])
+            for what, who in found.items()
+            if who
+        ]
+
+    def figures(self) -> dict[str, int]:
+        """Return the numbers for the table."""
+        return {
+            "letters": len(self.ends),
+            **{state: self.states[state] for state in ("sent", "bounced", "failed", "skipped", "unknown")},
+            "  a worker died": len(self.died),
+            "  no reply came": len(self.silent),
+            "at the sink": sum(map(bool, self.taken.values())),
+            "lost": len(self.lost),
+            "doubled": len(self.doubled),
+        }
+
+
+async def audit(world: World) -> dict[str, dict[str, int]]:
+    """Return the figures of each campaign.
+
+    Raises:
+        Broken: a promise was not kept; all of them are named.
+
+    """
+    dots: dict[str, list[Taken]] = defaultdict(list)
+    for dot in world.sink.dots():
+        dots[dot.recipient].append(dot)
+    wrong: list[str] = []
+    counts = []
+    for name, campaign_id in world.campaigns.items():
+        count = Count(name, await world.ask(LETTERS, campaign_id, f"{name.replace('_', '-')}.example"), dots)
+        counts.append(count)
+        wrong += count.wrong()
+        counters = {row["key"]: row["n"] for row in await world.ask(COUNTERS, campaign_id)}
+        recounted = await recount(world.db, campaign_id)
+        if counters != recounted:
+            wrong.append(f"{name}: counters {counters} are not the recount {recounted}")
+    wrong += _in_doubt(world.struck, sum(len(count.died) for count in counts))
+    if any(world.exits):
+        wrong.append(f"workers that were told to stop ended with {world.exits}")
+    if wrong:
+        raise Broken("\n".join(wrong))
+    return {count.name: count.figures() for count in counts}
+
+
+def _in_doubt(struck: Sequence[Struck], died: int) -> list[str]:
+    wrong = [
+        f"{one.name} at {one.at:.1f} s left {one.unknown} letters in doubt, at most {BOUNDED[one.name]} may be"
+        for one in struck
+        if one.unknown > BOUNDED.get(one.name, IN_DOUBT)
+    ]
+    kills = sum(one.name in {"kill", "supervisor"} for one in struck)
+    if died > kills * IN_DOUBT:
+        wrong.append(f"{died} letters are in doubt after {kills} kills")
+    return wrong
+
+
+def table(figures: dict[str, dict[str, int]]) -> str:
+    """Return the figures of all campaigns side by side."""
+    names = list(figures)
+    lines = [f"  {'':<16} {' '.join(f'{name:>14}' for name in names)}"]
+    lines += [f"  {row:<16} {' '.join(f'{figures[name][row]:>14,}' for name in names)}" for row in figures[names[0]]]
+    return "\n".join(lines)

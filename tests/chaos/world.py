@@ -1,0 +1,283 @@
+"""A campaign through everything that can go wrong, and afterwards a count of every row.
+
+A supervisor (``mailbase up`` with its own PostgreSQL and Redis) and two more workers with leases of two seconds send two
+campaigns, one *at most once*, one *at least once*, to a server that misbehaves by a seeded plan (rough_sink.py), while workers
+are killed, stopped and frozen, PostgreSQL and Redis are killed, and the supervisor as well.
+
+Two things are not as in production: refused letters are not waited for, their next attempt is brought forward by an UPDATE of
+``due_at``; and the two workers hold their letters for 2 seconds instead of 15.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import psutil
+
+from chaos.rough_sink import RoughSink
+from mailbase import servers
+from mailbase.db import CONNECTION_ERRORS, connect
+from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people
+from up.conftest import Up
+
+LEASE = 2.0
+UP_LEASE = 15.0
+WORKERS = 3
+CONNECTIONS = 24
+IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + 64
+"""What one kill may leave unknown: two letters a connection, and what a fast relay takes in 25 ms (64 at most)."""
+SLOW = 1.0
+FAST = 0.0
+OPEN = {"queued", "leased", "handing_over", "deferred"}
+LONG = {"kill": 20, "term": 5, "freeze": 2, "postgres": 2, "redis": 2, "supervisor": 2}
+SHORT = {"supervisor": 1, "term": 1, "redis": 1, "kill": 2, "postgres": 1, "freeze": 1}
+
+
+def plan(numbers: dict[str, int], seed: int | None) -> list[str]:
+    """Return the faults one after another, shuffled by ``seed``."""
+    faults = [name for name, n in numbers.items() for _ in range(n)]
+    if seed is not None:
+        random.Random(seed).shuffle(faults)
+    return faults
+
+
+class Struck(NamedTuple):
+    """A fault and what it left in doubt."""
+
+    name: str
+    at: float
+    done: int
+    unknown: int
+
+
+class Broken(Exception):
+    """A promise that was not kept."""
+
+
+class World:
+    """Everything that runs, on one machine."""
+
+    def __init__(self, home: Path, *, letters: int, seed: int, faults: list[str], say=print) -> None:
+        self.home = home
+        self.letters = letters
+        self.dice = random.Random(seed)
+        self.faults = faults
+        self.patient = len(faults) > 10
+        self.say = say
+        self.began = time.monotonic()
+        self.struck: list[Struck] = []
+        self.campaigns: dict[str, int] = {}
+        self.exits: list[int] = []
+        self.pushed = 0
+        self.db: asyncpg.Connection | None = None
+        self._stack = contextlib.ExitStack()
+        self.sink = self._stack.enter_context(RoughSink(home, seed=seed))
+
+    # The database, whatever happens to it.
+
+    async def ask(self, query: str, *arguments):
+        """Return rows; a server that is away is waited for."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if self.db is None or self.db.is_closed():
+                    self.db = await connect(servers.postgres_url(self.home / "data"))
+                return await self.db.fetch(query, *arguments)
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+                if time.monotonic() > deadline:
+                    raise
+                self.db = None
+                await asyncio.sleep(0.2)
+
+    async def count(self, query: str, *arguments) -> int:
+        """Return one number."""
+        return (await self.ask(query, *arguments))[0][0]
+
+    async def states(self, name: str) -> dict[str, int]:
+        """Return how many letters of a campaign are in each state."""
+        rows = await self.ask(
+            "SELECT state::text, count(*) FROM deliveries WHERE campaign_id = $1 GROUP BY state", self.campaigns[name]
+        )
+        return {row["state"]: row["count"] for row in rows}
+
+    async def done(self) -> int:
+        """Return how many letters of both campaigns are final."""
+        return await self.count(
+            "SELECT count(*) FROM deliveries WHERE state IN ('sent', 'bounced', 'failed', 'unknown', 'skipped')"
+        )
+
+    async def died(self) -> int:
+        """Return how many letters are in doubt because a worker died."""
+        return await self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown' AND reason = 'worker_died'")
+
+    async def until(self, check, seconds: float, what: str):
+        """Return once ``check`` is true, bringing refused letters forward meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not await check():
+            if time.monotonic() > deadline:
+                raise Broken(f"{what}: not within {seconds:.0f} s")
+            await self.forward()
+            await asyncio.sleep(0.1)
+
+    async def forward(self) -> None:
+        """Bring what waits for its next attempt forward, and forget what refusals taught about providers and the relay."""
+        rows = await self.ask(
+            "UPDATE deliveries SET due_at = now() WHERE state IN ('queued', 'deferred') AND due_at > now() RETURNING id"
+        )
+        self.pushed += len(rows)
+        await self.ask("UPDATE egress SET stopped_until = now() WHERE stopped_until > now() + interval '1 second'")
+
+    # The processes.
+
+    def up(self) -> Up:
+        """Start the supervisor."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return Up(
+            self.home,
+            port,
+            MAILBASE_SECRET_KEY=SECRET,
+            MAILBASE_SMTP_URL=f"smtp://127.0.0.1:{self.sink.port}?tls=none&connections={CONNECTIONS // WORKERS}",
+            MAILBASE_PUBLIC_URL="https://mail.example",
+        )
+
+    def worker(self) -> WorkerProcess:
+        """Start a worker of our own."""
+        return WorkerProcess(
+            servers.postgres_url(self.home / "data"),
+            self.home,
+            smtp_port=self.sink.port,
+            workers=WORKERS,
+            connections=CONNECTIONS,
+            lease=LEASE,
+            MAILBASE_REDIS_URL=servers.redis_url(self.home / "data"),
+        )
+
+    async def start(self) -> None:
+        """Start everything, and the campaigns."""
+        self.sink.set_pace(SLOW)
+        self.supervisor = self.up()
+        self._stack.callback(self._end)
+        await asyncio.to_thread(self.supervisor.ready)
+        db = await connect(servers.postgres_url(self.home / "data"))
+        domain_id = await add_domain(db, signing=True)
+        once = self.letters * 4 // 5
+        for name, n in (("at_most_once", once), ("at_least_once", self.letters - once)):
+            people = await add_people(db, n, domain=f"{name.replace('_', '-')}.example")
+            self.campaigns[name] = await add_campaign(db, domain_id, people, on_crash=name)
+        await db.close()
+        self.workers = [self.worker() for _ in range(WORKERS - 1)]
+
+    def _end(self) -> None:
+        for worker in getattr(self, "workers", []):
+            if worker.process.poll() is None:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+        if self.supervisor.process.poll() is None:
+            self.supervisor.stop()
+
+    # The faults.
+
+    async def kill(self) -> float:
+        """Kill a worker."""
+        worker = self.dice.choice(self.workers)
+        worker.kill()
+        worker.start()
+        return LEASE
+
+    async def term(self) -> float:
+        """Stop a worker, politely: the one that has run longest, so that it is surely at work."""
+        worker = min(self.workers, key=lambda worker: psutil.Process(worker.process.pid).create_time())
+        self.exits.append(await asyncio.to_thread(worker.stop))
+        worker.start()
+        return 0
+
+    async def freeze(self) -> float:
+        """Freeze a worker until others have taken what it held, and wake it."""
+        worker = self.dice.choice(self.workers)
+        worker.signal(signal.SIGSTOP)
+        await self.settled(LEASE)
+        worker.signal(signal.SIGCONT)
+        return 0.5
+
+    async def postgres(self) -> float:
+        """Kill PostgreSQL's first process: the others leave at once, nothing is written down; the supervisor starts it again."""
+        pid = int((self.home / "data" / "postgres" / "cluster" / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(pid, self.dice.choice([signal.SIGKILL, signal.SIGQUIT]))
+        return LEASE
+
+    async def redis(self) -> float:
+        """Kill Redis."""
+        for process in self.supervisor.parts("redis"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        return 0
+
+    async def supervise(self) -> float:
+        """Kill the supervisor, and start another."""
+        self.supervisor.process.kill()
+        self.supervisor.process.wait()
+        self.supervisor = self.up()
+        await asyncio.to_thread(self.supervisor.ready)
+        return UP_LEASE if self.patient else LEASE
+
+    async def settled(self, lease: float) -> None:
+        """Return when whatever somebody held who is gone has been taken back."""
+        mark = (await self.ask("SELECT clock_timestamp() + make_interval(secs => $1) AS at", lease))[0]["at"]
+
+        async def taken_back() -> bool:
+            late = await self.count(
+                "SELECT count(*) FROM deliveries WHERE state IN ('leased', 'handing_over') AND lease_until <= now()"
+            )
+            return not late and await self.count("SELECT (clock_timestamp() > $1)::int", mark)
+
+        await self.until(taken_back, 60, "letters of a dead worker were not taken back")
+
+    async def strike(self, name: str, k: int, n: int) -> None:
+        """Let one fault happen in the middle of full speed, and count what it left in doubt."""
+        goal = self.letters * (k + self.dice.random()) / (n + 1)
+
+        async def there() -> bool:
+            return await self.done() >= goal
+
+        self.sink.set_pace(FAST)
+        await self.until(there, 90, f"{goal:.0f} letters before the next fault")
+        await asyncio.sleep(self.dice.random() / 5)
+        before = await self.died()
+        self.sink.set_pace(SLOW)
+        at = time.monotonic() - self.began
+        lease = await getattr(self, "supervise" if name == "supervisor" else name)()
+        if lease:
+            await self.settled(lease)
+        struck = Struck(name, at, await self.done(), await self.died() - before)
+        self.struck.append(struck)
+        self.say(
+            f"  {at:6.1f} s  {name:<11} {struck.done:>6,} of {self.letters:,} letters final, {struck.unknown} in doubt"
+        )
+
+    async def play(self) -> None:
+        """Play it all."""
+        await self.start()
+        for k, name in enumerate(self.faults):
+            await self.strike(name, k, len(self.faults))
+        self.sink.set_pace(FAST)
+
+        async def over() -> bool:
+            return await self.done() == self.letters
+
+        await self.until(over, 180, "every letter in a final state")
+        self.exits += [await asyncio.to_thread(worker.stop) for worker in self.workers]
+
+    async def close(self) -> None:
+        """Stop everything."""
+        if self.db is not None:
+            self.db.terminate()
+        await asyncio.to_thread(self._stack.close)
