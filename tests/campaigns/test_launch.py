@@ -5,6 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from mailbase.audience import interests
 from mailbase.audience.selection import Audience, Exclude
 from mailbase.campaigns import campaigns, launch
 from mailbase.errors import Conflict, Invalid
@@ -53,6 +54,22 @@ async def test_strict_checks_ask_for_a_verified_domain(db, settings, people, wri
         await launch.send(db, campaign.id, at=None, settings=strict)
     assert refused.value.code == "domain_not_verified"
     assert (await launch.send(db, campaign.id, at=None, settings=settings)).status == "sending"
+
+
+async def test_a_deleted_interest_lets_nobody_in_again(db, settings, people, written):
+    """Who was to be left out by an interest that is gone: the launch asks again, and a launched campaign keeps the interest."""
+    await people(2)
+    topic = await interests.create(db, slug="cake", name="Cake")
+    campaign = await written(audience=Audience(all=True, exclude=Exclude(interests=["cake"])))
+    later = await written(audience=Audience(all=True, exclude=Exclude(interests=["cake"])))
+    tomorrow = await db.fetchval("SELECT now() + interval '1 day'")
+    await launch.send(db, later.id, at=tomorrow, settings=settings)
+    with pytest.raises(Conflict) as kept:
+        await interests.delete(db, topic.id)
+    assert kept.value.code == "interest_in_use"
+    await db.execute("DELETE FROM campaigns WHERE id = $1", later.id)
+    await interests.delete(db, topic.id)
+    assert await refusal(db, campaign, settings) == [("audience.exclude.interests", "unknown_interest")]
 
 
 async def test_a_deadline_before_the_first_letter_is_refused(db, settings, people, written):

@@ -130,13 +130,25 @@ DELETE FROM interests WHERE id = $1
 """
 
 
+# Whom such a campaign leaves out is looked up when it is due: without the topic they would be written to.
+LEFT_OUT = """
+SELECT name FROM campaigns
+WHERE status IN ('scheduled', 'sending', 'paused') AND finished_at IS NULL AND NOT fanned_out
+    AND audience -> 'exclude' -> 'interests' @> to_jsonb($1::bigint)
+ORDER BY id LIMIT 1
+"""
+
+
 async def delete(db: Connection, interest_id: int) -> None:
     """Delete a topic; everybody who chose it no longer has it.
 
     Raises:
         NotFound: there is none of this id.
+        Conflict: ``interest_in_use``: a launched campaign leaves out those who chose it, and has not looked yet who they are.
 
     """
+    if (name := await db.fetchval(LEFT_OUT, interest_id)) is not None:
+        raise Conflict(f"The campaign {name!r} leaves out whoever chose this; cancel it first.", code="interest_in_use")
     if await db.execute(DELETE, interest_id) == "DELETE 0":
         raise NotFound("There is no such interest.")
     await db.execute(FORGET, interest_id)

@@ -56,6 +56,13 @@ async def send(db: Connection, campaign_id: int, *, at: datetime | None, setting
     held = await campaigns.hold(db, campaign_id)
     campaign = held.campaign
     states.allow(campaign.status, "send")
+    shown = campaign.audience.exclude
+    if len(held.rule.exclude.interests or ()) > len((shown.interests if shown else None) or ()):
+        raise Invalid.field(
+            "audience.exclude.interests",
+            "unknown_interest",
+            "An interest that was to be left out has been deleted; say again whom to leave out.",
+        )
     draft = campaigns.draft_of(campaign)
     checked = await drafts.check(db, draft)
     domain, now = await _stand(db, checked.domain_id)
