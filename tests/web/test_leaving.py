@@ -145,6 +145,16 @@ async def test_who_left_is_asked_by_letter_before_coming_back(client, anonymous,
     assert (back["status"], back["interests"]) == ("active", ["sale"])
 
 
+async def test_who_left_is_asked_by_the_letters_sender_where_the_settings_name_nobody(client, anonymous, reader, db):
+    """The page offers to come back, so it must work as the product is delivered."""
+    await anonymous.post(reader["u"])
+    answer = await anonymous.post(reader["p"], data={"action": "save", "interests": ["sale"]})
+    assert answer.status_code == 200, answer.text
+    assert (await letters(db))[-1]["from_email"] == "a@news.example.com"
+    await anonymous.post(await last_link(db))
+    assert (await person(client))["status"] == "active"
+
+
 NOT_ON_OFFER = [
     {"action": "pause", "pause_weeks": "2"},
     {"action": "erase"},

@@ -120,13 +120,15 @@ async def ask(
     attributes: Mapping[str, Any] | None = None,
     page: str | None = None,
     locale: str | None = None,
+    otherwise: Sender | None = None,
 ) -> Outcome:
     """Send one confirmation letter for these interests (ids), consents and attributes, unless the address cools down.
 
     Call it inside a transaction. Everything given is written to the person only by the confirmation.
+    It is from the form's sender, else from the settings', else from ``otherwise``.
 
     Raises:
-        Invalid: ``sender_missing``, neither the form nor the settings say whom letters are from.
+        Invalid: ``sender_missing``, none of them says whom letters are from.
         NotFound: there is no such subscriber.
 
     """
@@ -135,7 +137,7 @@ async def ask(
         raise NotFound("there is no such subscriber")
     person = _Person(**row)
     settings = await account.get(db)
-    sender = (form.definition.from_ if form else None) or settings.default_from
+    sender = (form.definition.from_ if form else None) or settings.default_from or otherwise
     if sender is None:
         raise Invalid.field(
             "default_from",

@@ -13,6 +13,7 @@ from mailbase.audience import timeline
 from mailbase.audience.consents import ConsentGiven
 from mailbase.db import Connection
 from mailbase.errors import Invalid, NotFound
+from mailbase.letters.content import Sender
 from mailbase.optin import confirmation
 from mailbase.optin.confirm import Witness
 from mailbase.optin.confirmation import Desk
@@ -75,11 +76,21 @@ WHERE id = $1
 """
 
 
-async def save(db: Connection, desk: Desk, subscriber_id: int, slugs: Sequence[str], witness: Witness) -> Saved:
+WRITER = """
+SELECT from_name AS name, from_email AS email FROM deliveries JOIN campaigns ON campaigns.id = campaign_id
+WHERE deliveries.id = $1 AND subscriber_id = $2
+"""
+
+
+async def save(
+    db: Connection, desk: Desk, subscriber_id: int, slugs: Sequence[str], witness: Witness, *, delivery_id: int = 0
+) -> Saved:
     """Set the public interests; ``asked`` when the person had left and a letter now asks them to confirm coming back.
 
+    ``delivery_id`` is the letter whose link led here, 0 for none: its sender asks when the settings name nobody.
+
     Raises:
-        Invalid: an interest that is not on offer.
+        Invalid: an interest that is not on offer; ``sender_missing``.
         NotFound: the person is no longer there.
 
     """
@@ -92,7 +103,15 @@ async def save(db: Connection, desk: Desk, subscriber_id: int, slugs: Sequence[s
         consent = ConsentGiven(
             purpose="newsletter", text=text, source="preferences", ip=witness.ip, user_agent=witness.user_agent
         )
-        await confirmation.ask(db, desk, subscriber_id, interests=list(ids.values()), consents=[consent])
+        writer = await db.fetchrow(WRITER, delivery_id, subscriber_id)
+        await confirmation.ask(
+            db,
+            desk,
+            subscriber_id,
+            interests=list(ids.values()),
+            consents=[consent],
+            otherwise=Sender(writer["name"], writer["email"]) if writer else None,
+        )
         return "asked"
     before = sorted(topic.slug for topic in preferences.topics if topic.chosen)
     await db.execute(SAVE, subscriber_id, list(ids.values()))

@@ -67,7 +67,9 @@ async def change_preferences(
     slugs = [slug for slug in values.get("interests", ()) if slug != ""]
     if not all(isinstance(slug, str) for slug in slugs):
         raise Invalid.field("interests", "unknown_interest", "There is no such interest.")
-    saved = await preferences.save(db, desk_of(request), subscriber_id, slugs, witness(request))
+    saved = await preferences.save(
+        db, desk_of(request), subscriber_id, slugs, witness(request), delivery_id=delivery_id
+    )
     return await _show(request, db, subscriber_id, saved)
 
 
