@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from letters.letters_kit import assert_clean, content, parsed, raw
 from mailbase.errors import Invalid
 from mailbase.letters.content import Attachment, Letter, Sender
-from mailbase.letters.mime import HeaderPlan, address, assemble, check_headers, header, message_id
+from mailbase.letters.mime import HeaderPlan, address, assemble, check_attachments, check_headers, header, message_id
 
 NOW = datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)
 WORDS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=200)
@@ -149,3 +149,40 @@ def test_an_assembled_letter_reads_back(text, html, files):
     assert [part.get_filename() for part in parts] == expected
     assert assemble("Привет", text, html, attachments) == letter
     assert Relaxed.canonicalize_body(letter.body) == letter.body
+
+
+def test_an_attachments_type_keeps_its_parameters():
+    """A charset, or the method of an invitation, reaches the reader's program."""
+    attachments = [
+        Attachment("a.csv", "text/csv; charset=utf-8; header=present", "Ålesund".encode()),
+        Attachment("b.ics", 'Text/Calendar;method=REQUEST ; name="x; charset=y"', b"BEGIN:VCALENDAR"),
+    ]
+    check_attachments(attachments)
+    letter = assemble("s", "t", None, attachments)
+    assert_clean(letter)
+    table, invitation = parsed(letter).iter_attachments()
+    assert table.get_content() == "Ålesund"
+    assert dict(table["Content-Type"].params) == {"charset": "utf-8", "header": "present"}
+    assert dict(invitation["Content-Type"].params) == {"method": "REQUEST", "name": "x; charset=y"}
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "csv",
+        "text/",
+        "text/csv;",
+        "text/csv; charset",
+        "text/csv; a=b c",
+        "text/csv\r\nX: y",
+        'text/csv; a="',
+        "text/csv; a=ü",
+        "multipart/mixed; boundary=x",
+        "message/rfc822",
+    ],
+)
+def test_what_is_no_media_type_is_refused(content_type):
+    """422 on the field, before anything is stored."""
+    with pytest.raises(Invalid) as refused:
+        check_attachments([Attachment("a", content_type, b"x")])
+    assert [error.field for error in refused.value.errors] == ["attachments.0.content_type"]

@@ -36,12 +36,15 @@ __all__ = [
 
 MAX_ATTACHMENTS = 10 * 1024 * 1024
 MAX_FILES = 20
-_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,60}/[a-z0-9][a-z0-9!#$&^_.+-]{0,60}", re.IGNORECASE)
+_NAME = r"[a-z0-9][a-z0-9!#$&^_.+-]{0,60}"
+_VALUE = r"[a-z0-9!#$%&'*+.^_`{|}~-]+" + r'|"(?:[!#-\[\]-~]| (?! ))*"'
+_PARAMETER = re.compile(rf" *; *({_NAME})=({_VALUE})", re.IGNORECASE)
+_TYPE = re.compile(rf"({_NAME}/{_NAME})((?: *; *{_NAME}=(?:{_VALUE}))*)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]+")
 
 
 def check_attachments(attachments: Sequence[Attachment]) -> None:
-    """Check attachments: at most 20 files and 10 MB together, a plain media type and a file name each.
+    """Check attachments: at most 20 files and 10 MB together, a media type (parameters may follow) and a file name each.
 
     Raises:
         Invalid: every bad one, as ``attachments.<n>.<field>``.
@@ -95,11 +98,19 @@ def _filename(attachment: Attachment) -> str:
 
 def _part(attachment: Attachment) -> list[bytes]:
     return [
-        b"Content-Type: " + attachment.content_type.encode() + b"\r\n",
+        b"Content-Type: " + _media_type(attachment.content_type) + b"\r\n",
         b"Content-Transfer-Encoding: base64\r\n",
         b"Content-Disposition: attachment" + _parameter("filename", _filename(attachment)) + b"\r\n\r\n",
         base64.encodebytes(attachment.content).replace(b"\n", b"\r\n") or b"\r\n",
     ]
+
+
+def _media_type(content_type: str) -> bytes:
+    """Return a media type with each of its parameters on a line of its own."""
+    whole = _TYPE.fullmatch(content_type)
+    if whole is None:
+        return b"application/octet-stream"
+    return ";\r\n ".join([whole[1], *(f"{name}={value}" for name, value in _PARAMETER.findall(whole[2]))]).encode()
 
 
 def _parameter(name: str, value: str) -> bytes:
