@@ -217,6 +217,7 @@ class _Reader:
         if (
             parts.scheme not in {"http", "https"}
             or not parts.hostname
+            or parts.path
             or parts.query
             or parts.fragment
             or parts.username
@@ -324,10 +325,10 @@ class _Reader:
                 r"\[([0-9a-fA-F:]+)\](?::([0-9]{1,5}))?|([0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)|([0-9.]+):([0-9]{1,5})",
                 text,
             )
-            if match is None:
+            host, port = (match[1] or match[3] or match[4], int(match[2] or match[5] or 53)) if match else ("", 0)
+            if not _is_address(host) or not 1 <= port <= 65535:
                 raise self._refuse(name, f"addresses such as 9.9.9.9 or 127.0.0.1:5353 are needed, not {text!r}")
-            host = match[1] or match[3] or match[4]
-            found.append((host, int(match[2] or match[5] or 53)))
+            found.append((host, port))
         return tuple(found)
 
     def hostname(self, name: str, default: str) -> str:
@@ -342,3 +343,11 @@ class _Reader:
             return tuple(ip_network(item.strip(), strict=False) for item in value.split(",")) if value else ()
         except ValueError as error:
             raise self._refuse(name, str(error)) from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
