@@ -99,12 +99,14 @@ async def create_slice(
     return created
 
 
-# Two kinds of waiting, an index each.
+# Two kinds of waiting, an index each, read in its order: only so much of it as is skipped now, not all of it for each slice.
 SKIP_WAITING = """
 WITH fresh AS (
-    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' AND ($4::text[] IS NULL OR provider = ANY($4)) LIMIT $3 FOR UPDATE
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' AND ($4::text[] IS NULL OR provider = ANY($4))
+    ORDER BY provider, rank LIMIT $3 FOR UPDATE
 ), again AS (
-    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' AND $4::text[] IS NULL LIMIT $3 FOR UPDATE
+    SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' AND $4::text[] IS NULL
+    ORDER BY provider, due_at LIMIT $3 FOR UPDATE
 ), waiting AS (
     SELECT * FROM fresh UNION ALL SELECT * FROM again LIMIT $3
 ), skipped AS (

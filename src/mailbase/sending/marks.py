@@ -70,7 +70,7 @@ END AS reason
 FROM deliveries AS delivery
 JOIN campaigns AS campaign ON campaign.id = $3
 LEFT JOIN subscribers AS subscriber ON subscriber.id = delivery.subscriber_id
-WHERE delivery.id = ANY($1::bigint[]) AND delivery.fence = $2 AND delivery.campaign_id = $3 AND delivery.state = 'leased'
+WHERE delivery.id = ANY($1::bigint[]) AND delivery.fence = $2 AND delivery.campaign_id = $3 AND delivery.state::text = 'leased'
 ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
@@ -176,7 +176,7 @@ RETURNING delivery.id, delivery.domain_id, delivery.provider
 
 JUDGE_MESSAGES = """
 SELECT id, campaign_id, provider, 'suppressed' AS reason FROM deliveries
-WHERE id = ANY($1::bigint[]) AND fence = $2 AND state = 'leased' AND lease_until > COALESCE($3, now())
+WHERE id = ANY($1::bigint[]) AND fence = $2 AND state::text = 'leased' AND lease_until > COALESCE($3, now())
 ORDER BY id
 FOR UPDATE
 """
@@ -184,12 +184,12 @@ FOR UPDATE
 HELD_MESSAGES = """
 SELECT delivery.id, delivery.domain_id, delivery.provider
 FROM deliveries AS delivery JOIN warmups ON warmups.domain_id = delivery.domain_id AND NOT warmups.exempt
-WHERE delivery.id = ANY($1::bigint[]) AND fence = $2 AND delivery.state = 'leased'
+WHERE delivery.id = ANY($1::bigint[]) AND fence = $2 AND delivery.state::text = 'leased'
 ORDER BY delivery.domain_id, delivery.id
 """
 
 POSTPONE = """
-UPDATE deliveries SET state = 'queued', lease_until = NULL, due_at = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'
+UPDATE deliveries SET state = 'queued', lease_until = NULL, due_at = $3 WHERE id = $1 AND fence = $2 AND state::text = 'leased'
 """
 
 
