@@ -3,7 +3,7 @@
 Nothing is measured here; ``python bench/stage.py`` does nothing.
 """
 
-# ruff: noqa: ASYNC220, ASYNC240, ASYNC251  (a benchmark may start processes and read small files while it waits)
+
 
 import asyncio
 import contextlib
