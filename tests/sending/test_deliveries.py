@@ -17,8 +17,8 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
 OUTCOMES = {
     "sent": Outcome(0, "sent", 250, None, "ok", "content"),
-    "hard": Outcome(0, "refused", 550, "5.1.1", "no such user", "rcpt", "hard"),
-    "block": Outcome(0, "refused", 554, "5.7.1", "spam", "content", "block"),
+    "hard": Outcome(0, "refused", 550, "5.1.1", "no such user", "rcpt", "hard", reason="invalid_recipient"),
+    "block": Outcome(0, "refused", 554, "5.7.1", "spam", "content", "block", reason="spam_block"),
     "deferred": Outcome(0, "deferred", 451, "4.3.0", "later", "rcpt"),
     "relay": Outcome(0, "relay", 535, None, "bad password", "auth"),
     "dropped": Outcome(0, "not_sent", 0, None, "gone", "content"),
@@ -197,8 +197,8 @@ async def test_a_hard_bounce_ends_the_subscriber(db, campaign):
     assert await db.fetchval("SELECT count(*) FROM suppressions") == 1
     rows = await db.fetch("SELECT class, reason, status, reply FROM bounces ORDER BY id")
     assert [tuple(row) for row in rows] == [
-        ("hard", "unknown_user", "5.1.1", "550 no such user"),
-        ("block", "policy", "5.7.1", "554 spam"),
+        ("hard", "invalid_recipient", "5.1.1", "550 no such user"),
+        ("block", "spam_block", "5.7.1", "554 spam"),
     ]
     await assert_counters(db, campaign_id)
 

@@ -78,7 +78,7 @@ def fate(
         case "sent":
             return Fate("sent")
         case "refused":
-            return Fate("bounced", reason=_why(outcome))
+            return Fate("bounced", reason=outcome.reason or "uncategorized")
         case "unknown" if not at_least_once:
             return Fate("unknown", reason="no_reply")
         case "relay":
@@ -95,16 +95,6 @@ def fate(
     # Without a word of theirs it only had to wait for its turn.
     refused = not outcome.free or outcome.code > 0
     return Fate("deferred", wait=retry.wait.total_seconds(), burnt=retry.burnt, refused=refused)
-
-
-def _why(outcome: Outcome) -> str:
-    match outcome.bounce_class:
-        case "hard":
-            return "unknown_user"
-        case "block":
-            return "policy"
-        case _:
-            return "mailbox_full" if outcome.enhanced in {"5.2.2", "4.2.2"} else "refused"
 
 
 # `state::text` keeps the planner from the index of all leased letters: each of these is found by its id.

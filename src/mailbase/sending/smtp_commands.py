@@ -15,26 +15,30 @@ def unfit(envelope: Envelope, offers: Extensions) -> Outcome | None:
         return stale(envelope, "connect")
     ascii_only = envelope.rcpt_to.isascii() and envelope.mail_from.isascii()
     if not _ADDRESS.fullmatch(envelope.rcpt_to) or (envelope.mail_from and not _ADDRESS.fullmatch(envelope.mail_from)):
-        return _hard(envelope, "5.1.3", "this is not an address mail can be sent to")
+        return _hard(envelope, "5.1.3", "invalid_recipient", "this is not an address mail can be sent to")
     if not ascii_only and not offers.smtputf8:
-        return _hard(envelope, "5.6.7", "smtputf8_unsupported: the server takes ASCII addresses only")
+        return _hard(
+            envelope, "5.6.7", "smtputf8_unsupported", "smtputf8_unsupported: the server takes ASCII addresses only"
+        )
     if offers.size and envelope.size > offers.size:
         text = f"the letter has {envelope.size} bytes, the server takes {offers.size}"
-        return _soft(envelope, 552, "5.3.4", text)
+        return _soft(envelope, 552, "5.3.4", "message_too_large", text)
     if not envelope.clean and _BARE.search(envelope.message):
         # A lone LF before a dot could end the letter early for one server and not for the next ("smuggling").
-        return _soft(envelope, 554, "5.6.0", "the letter has a line end that is not CRLF")
+        return _soft(envelope, 554, "5.6.0", "protocol_errors", "the letter has a line end that is not CRLF")
     if not envelope.clean and not offers.eightbitmime and not envelope.message.isascii():
-        return _soft(envelope, 554, "5.6.3", "the letter has 8-bit content, the server takes 7 bits only")
+        return _soft(
+            envelope, 554, "5.6.3", "protocol_errors", "the letter has 8-bit content, the server takes 7 bits only"
+        )
     return None
 
 
-def _hard(envelope: Envelope, enhanced: str, text: str) -> Outcome:
-    return Outcome(envelope.delivery_id, "refused", 553, enhanced, text, "rcpt", "hard")
+def _hard(envelope: Envelope, enhanced: str, reason: str, text: str) -> Outcome:
+    return Outcome(envelope.delivery_id, "refused", 553, enhanced, text, "rcpt", "hard", reason=reason)
 
 
-def _soft(envelope: Envelope, code: int, enhanced: str, text: str) -> Outcome:
-    return Outcome(envelope.delivery_id, "refused", code, enhanced, text, "data", "soft")
+def _soft(envelope: Envelope, code: int, enhanced: str, reason: str, text: str) -> Outcome:
+    return Outcome(envelope.delivery_id, "refused", code, enhanced, text, "data", "soft", reason=reason)
 
 
 def mail(envelope: Envelope, offers: Extensions) -> bytes:
