@@ -113,6 +113,15 @@ async def test_nothing_of_a_letter_runs_in_the_viewer(client: httpx.AsyncClient)
     assert raw.headers["content-disposition"] == 'attachment; filename="60.eml"'
 
 
+async def test_looking_at_a_letter_is_no_open(client: httpx.AsyncClient, settings):
+    """The viewer shows a letter without its pixel, whatever else it shows."""
+    pixel = f'<img src="{settings.public_url}/o/AbC-9_x" alt=""><img src="https://shop.example/o/logo.png">'
+    await put(settings.outbox_dir, letter(61, EVIL.replace(b"<a href", pixel.encode() + b"<a href")))
+    html = (await client.get("/outbox/61/html")).text
+    assert "AbC-9_x" not in html
+    assert "https://shop.example/o/logo.png" in html
+
+
 @pytest.mark.usefixtures("kept")
 async def test_a_letter_that_is_not_there_is_not_found(client: httpx.AsyncClient):
     """Unknown numbers are 404 on every page of the viewer."""

@@ -43,6 +43,7 @@ LETTER_HEADERS: Final = {
     ),
 }
 RAW_HEADERS: Final = {**COMMON, "Content-Security-Policy": "default-src 'none'; sandbox"}
+NO_PIXEL: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 STYLE: Final = """
 :root{color-scheme:light dark;--line:color-mix(in srgb,currentColor 16%,transparent);--soft:color-mix(in srgb,currentColor 62%,transparent)}
 *{box-sizing:border-box}
@@ -193,6 +194,8 @@ async def show_letter_html(
     if html is None:
         raise NotFound("This letter has no HTML part.")
     base = '<base target="_blank">'
+    # Its owner looks at it here: that is nobody's open.
+    html = re.sub(rf"{re.escape(settings.public_url)}/o/[\w-]+", NO_PIXEL, html)
     framed, found = re.subn(r"(<head\b[^>]*>)", lambda match: match[1] + base, html, count=1, flags=re.IGNORECASE)
     return Response(framed if found else base + html, media_type=MediaType.HTML, headers=LETTER_HEADERS)
 
