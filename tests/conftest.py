@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from chaos.small_disk import can_mount
 from mailbase import db as database
 from mailbase import migrate, resources, servers
 from mailbase.app import Mailbase, create_app
@@ -52,6 +53,7 @@ TOOLS = {
     "commands": ("curl", lambda: shutil.which("curl") is not None),
     "imap": ("Dovecot", lambda: Path("/usr/sbin/dovecot").exists() and Path("/usr/lib/dovecot/imap").exists()),
     "namespaces": ("the right to make network namespaces (root), ip or Postfix", _has_namespaces),
+    "mounts": ("the right to mount a small disk (root)", can_mount),
     "mailtools": ("Postfix's smtp-sink and Mail::DKIM", _has_mail_tools),
 }
 """What a marked test needs beside Python, and how it is found."""

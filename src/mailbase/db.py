@@ -28,10 +28,11 @@ CONNECTION_ERRORS = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
 )
-"""What a restart of the server, or a full disk of its, looks like from here: wait and try again."""
+"""What a restart of the server, a full disk of its, or our own freeze looks like from here: wait and try again."""
 
 
 def _encode_json(value: Any) -> bytes:
@@ -64,11 +65,19 @@ async def connect(url: str) -> Connection:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, *, size: int = 10, name: str = "mailbase", command_timeout: float | None = 60, by_index: bool = False
+    url: str,
+    *,
+    size: int = 10,
+    name: str = "mailbase",
+    command_timeout: float | None = 60,
+    by_index: bool = False,
+    silence: float = 60,
 ) -> AsyncGenerator[Pool]:
     """Open the process's pool and close it again, letting running queries finish for up to five seconds.
 
     ``by_index``: never read a whole table where an index would do, whatever its statistics said when the plan was made.
+    ``silence``: seconds after which PostgreSQL ends a transaction that asks for nothing. A process that is frozen in one holds
+    rows that the others need.
 
     Raises:
         Unavailable: the server does not answer or refuses.
@@ -87,6 +96,7 @@ async def open_pool(
                 "application_name": name,
                 "timezone": "UTC",
                 "jit": "off",
+                "idle_in_transaction_session_timeout": str(int(silence * 1000)),
                 **({"enable_seqscan": "off"} if by_index else {}),
             },
         )

@@ -64,9 +64,10 @@ async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = settings.database_url or ""
+    silence = max(lease.total_seconds() / 3, 1)
     async with (
         open_pool(url, size=CONNECTIONS, name="mailbase worker") as pool,
-        open_pool(url, size=LETTERS_CONNECTIONS, name="mailbase letters", by_index=True) as letters,
+        open_pool(url, size=LETTERS_CONNECTIONS, name="mailbase letters", by_index=True, silence=silence) as letters,
     ):
         vault = Vault(settings.secret_keys)
         async with pool.acquire() as db:

@@ -40,6 +40,16 @@ LONG = {"kill": 20, "term": 5, "freeze": 2, "postgres": 2, "redis": 2, "supervis
 SHORT = {"supervisor": 1, "term": 1, "redis": 1, "kill": 2, "postgres": 1, "freeze": 1}
 
 
+ACTIVITY = """
+SELECT pid, application_name, state, now() - xact_start AS since, wait_event, pg_blocking_pids(pid) AS behind, left(query, 200) AS query
+FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start
+"""
+HELD = """
+SELECT state::text, count(*), min(lease_until - now()) AS earliest, max(lease_until - now()) AS latest, max(fence) AS fence
+FROM deliveries WHERE state NOT IN ('sent', 'bounced', 'unknown') GROUP BY state
+"""
+
+
 def plan(numbers: dict[str, int], seed: int | None) -> list[str]:
     """Return the faults one after another, shuffled by ``seed``."""
     faults = [name for name, n in numbers.items() for _ in range(n)]
@@ -122,9 +132,16 @@ class World:
         deadline = time.monotonic() + seconds
         while not await check():
             if time.monotonic() > deadline:
-                raise Broken(f"{what}: not within {seconds:.0f} s")
+                raise Broken(f"{what}: not within {seconds:.0f} s\n{await self.look()}")
             await self.forward()
             await asyncio.sleep(0.1)
+
+    async def look(self) -> str:
+        """Return what the database is doing, for whoever has to find out why nothing moves."""
+        rows = [*await self.ask(ACTIVITY), *await self.ask(HELD)]
+        for worker in self.workers:
+            worker.signal(signal.SIGUSR1)
+        return "\n".join(str(dict(row)) for row in rows)
 
     async def forward(self) -> None:
         """Bring what waits for its next attempt forward, and forget what refusals taught about providers and the relay."""

@@ -97,7 +97,8 @@ async def assert_counters(db, campaign_id):
 
 
 RUN = """
-import sys, uvloop
+import faulthandler, signal, sys, uvloop
+faulthandler.register(signal.SIGUSR1)
 from datetime import timedelta
 from mailbase.config import Settings
 from mailbase.home import complete
