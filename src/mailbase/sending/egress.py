@@ -25,14 +25,15 @@ class Egress(Struct, kw_only=True):
     stopped_until: datetime | None = None
 
 
+# A stop that ends so late was made before the server's clock was put back.
 GET = """
-SELECT stopped_until > COALESCE($2, now()) AS stopped, failures, reason, stopped_until FROM egress WHERE name = $1
+SELECT stopped_until > COALESCE($2, now()) AND stopped_until <= COALESCE($2, now()) + make_interval(secs => $3) AS stopped, failures, reason, stopped_until FROM egress WHERE name = $1
 """
 
 
 async def get(db: Connection, name: str, *, now: datetime | None = None) -> Egress:
     """Return how the way out called ``name`` (``relay`` or ``outbox``) stands."""
-    rows = await db.fetch(GET, name, now)
+    rows = await db.fetch(GET, name, now, float(LONGEST))
     if not rows:
         return Egress()
     row = rows[0]

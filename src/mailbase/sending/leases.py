@@ -23,6 +23,8 @@ from mailbase.sending.waiting import Lane
 from mailbase.sending.warmup_rules import TIER_BITS
 
 LEASE: Final = timedelta(seconds=15)
+LONGEST: Final = timedelta(minutes=5)
+"""No lease is given for longer."""
 
 
 class CampaignLetter(Struct, kw_only=True, gc=False):
@@ -242,6 +244,7 @@ async def release(db: Connection, ids: Sequence[int], fence: int) -> None:
     await db.execute(RELEASE, ids, fence)
 
 
+# A lease that ends so late was given before the server's clock was put back.
 EXPIRE = """
 WITH late AS (
     SELECT delivery.id, delivery.state,
@@ -250,7 +253,8 @@ WITH late AS (
             ELSE 'queued'
         END::delivery_state AS next
     FROM deliveries AS delivery LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
-    WHERE delivery.state IN ('leased', 'handing_over') AND delivery.lease_until <= COALESCE($1, now())
+    WHERE delivery.state IN ('leased', 'handing_over')
+      AND (delivery.lease_until <= COALESCE($1, now()) OR delivery.lease_until > COALESCE($1, now()) + $3)
     ORDER BY delivery.id LIMIT $2
     FOR UPDATE OF delivery SKIP LOCKED
 ), taken_back AS (
@@ -266,7 +270,7 @@ SELECT campaign_id, provider, state::text, next::text, count(*) FROM taken_back 
 async def expire(db: Connection, *, slot: int, now: datetime | None = None, limit: int = 1000) -> int:
     """Take back what dead workers held; return how many letters. The fence stays: a late answer may still be recorded."""
     async with db.transaction():
-        rows = await db.fetch(EXPIRE, now, limit)
+        rows = await db.fetch(EXPIRE, now, limit, LONGEST)
         changes = [
             change
             for row in rows
@@ -275,3 +279,18 @@ async def expire(db: Connection, *, slot: int, now: datetime | None = None, limi
         ]
         await counters.add(db, changes, slot=slot)
     return sum(row["count"] for row in rows)
+
+
+CATCH_UP = """
+WITH ahead AS (
+    SELECT id FROM deliveries
+    WHERE state = 'queued' AND due_at > COALESCE($1, now()) AND created_at > COALESCE($1, now()) LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries AS delivery SET due_at = COALESCE($1, now()) FROM ahead WHERE delivery.id = ahead.id
+"""
+
+
+async def catch_up(db: Connection, *, now: datetime | None = None, limit: int = 10_000) -> int:
+    """Let letters leave that were made before the server's clock was put back; return how many. Reads the whole queue."""
+    return int((await db.execute(CATCH_UP, now, limit)).rpartition(" ")[2])
