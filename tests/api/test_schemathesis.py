@@ -149,7 +149,7 @@ def test_every_answer_is_documented(start: Start, database_url: str, home: Path)
         "--phases",
         "examples,coverage,fuzzing",
         "--max-examples",
-        "6",
+        "4",
         "--workers",
         "2",
         "--seed",

@@ -73,7 +73,7 @@ async def one_letter(db, streams, *, verp_on):
     _, (letter,) = await leases.lease_campaign(db, campaign_id, 1, slot=0)
     stream = await streams.get(db, campaign_id)
     envelope = stream.compose(letter, "a@b.example", {}, None, NOW)
-    return letter.id, envelope, email.message_from_bytes(envelope.data)
+    return letter.id, envelope, email.message_from_bytes(envelope.message)
 
 
 async def test_letters_of_a_campaign(db):
@@ -110,7 +110,7 @@ async def test_messages(db):
         await db.execute("INSERT INTO deliveries (message_id, domain_id) VALUES ($1, $2)", message_id, domain_id)
         _, (letter,) = await leases.lease_messages(db, 1)
         envelope = compose.message(letter, [], None, NOW, tokens=TOKENS)
-        headers = email.message_from_bytes(envelope.data)
+        headers = email.message_from_bytes(envelope.message)
         assert verp.read_ref(TOKENS, headers["X-Mailbase-Ref"]) == letter.id
         assert envelope.mail_from == (sender or verp.envelope_sender(verp.ref(TOKENS, letter.id), "shop.example"))
 

@@ -237,7 +237,7 @@ async def test_what_brevos_events_mean(anonymous, client, brevo, db):
         assert await fate(db, letter) == expected, body
         kept = (await events_of(client, brevo, limit=1))[0]
         assert (kept["kind"], kept["raw"]) == (name, body)
-        assert abs(dt.datetime.fromisoformat(kept["at"]) - NOW) < dt.timedelta(minutes=5)
+        assert abs(dt.datetime.fromisoformat(kept["at"]) - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
 
 
 async def test_brevos_batch(anonymous, brevo, db):

@@ -35,10 +35,10 @@ class Letter:
 
 
 async def send_letters(db, *, letters=3, state="sent"):
-    """Store a campaign whose letters were sent a minute ago; return its id and the letters."""
+    """Store a campaign whose letters were sent an hour ago; return its id and the letters."""
     campaign_id, _ = await make_campaign(db, letters=letters, state=state)
     await db.execute(
-        "UPDATE deliveries SET sent_at = now() - interval '1 minute', created_at = now() - interval '2 minutes'"
+        "UPDATE deliveries SET sent_at = now() - interval '60 minutes', created_at = now() - interval '61 minutes'"
     )
     await db.execute(
         "INSERT INTO counters (campaign_id, key, slot, n) VALUES ($1, $2, 0, $3)",
