@@ -229,6 +229,8 @@ async def test_patch(client):
         ("email", "a@nodot"),
         ("email", "x" * 65 + "@example.com"),
         ("consent", {**CONSENT, "ip": "not an ip"}),
+        ("consent", {**CONSENT, "policy_url": "javascript:alert(1)"}),
+        ("consent", {**CONSENT, "at": "2999-01-01T00:00:00Z"}),
         ("form_id", 12345),
     ],
 )

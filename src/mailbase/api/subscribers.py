@@ -1,7 +1,7 @@
 """``/v1/subscribers``: people."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, Final
 
@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from mailbase.api.common import LARGEST, Answer, Body, Listing, Page, paged, scope
 from mailbase.audience import addresses, erasure, forms, interests, subscribers, upserts
 from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.form_definition import origin_of
 from mailbase.audience.subscribers import Details, Filter, Subscriber
 from mailbase.audience.upserts import OnConflict, Saved
 from mailbase.config import Settings
@@ -23,6 +24,7 @@ from mailbase.optin.confirmation import Desk
 from mailbase.tokens import Tokens
 
 TAGS: Final = ["Subscribers"]
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 Attributes = Annotated[dict[str, Any], Meta(examples=[{"city": "Porto", "age": 41}])]
 Tags = Annotated[list[str], Meta(max_length=1000, examples=[["customer"]])]
@@ -48,13 +50,23 @@ class ConsentIn(Body):
         """Return it as evidence.
 
         Raises:
-            Invalid: the IP address is none.
+            Invalid: the IP address is none, the policy is no web page, or the time is still to come.
 
         """
+        ip: str | None = None
+        errors: list[FieldError] = []
         try:
             ip = None if self.ip is None else str(ip_address(self.ip.partition("%")[0]))
         except ValueError:
-            raise Invalid.field(f"{field}.ip", "invalid_value", "This is not an IP address.") from None
+            errors.append(FieldError(f"{field}.ip", "invalid_value", "This is not an IP address."))
+        if self.policy_url is not None and origin_of(self.policy_url) is None:
+            errors.append(
+                FieldError(f"{field}.policy_url", "invalid_url", "An absolute http or https address is needed.")
+            )
+        if self.at is not None and self.at > datetime.now(UTC) + CLOCKS_DIFFER:
+            errors.append(FieldError(f"{field}.at", "in_the_future", "Nobody has agreed to anything yet at this time."))
+        if errors:
+            raise Invalid(errors=errors, code=errors[0].code)
         return ConsentGiven(
             purpose=self.purpose,
             text=self.text,
