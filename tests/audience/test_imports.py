@@ -412,6 +412,8 @@ async def test_bulk_changes(client, pool, db):
 async def test_bulk_needs_a_filter_and_something_to_do(client):
     """Nobody is changed by an empty filter, and a change of nothing is refused."""
     assert (await client.post("/v1/subscribers/bulk", json={"filter": {}, "add_tags": ["x"]})).status_code == 422
+    spaced = await client.post("/v1/subscribers/bulk", json={"filter": {"status": "active"}, "add_tags": ["x "]})
+    assert (spaced.status_code, spaced.json()["errors"][0]["field"]) == (422, "add_tags.0")
     assert (await client.post("/v1/subscribers/bulk", json={"filter": {"tag": "x"}})).status_code == 422
     assert (
         await client.post("/v1/subscribers/bulk", json={"filter": {"interest": "none"}, "add_tags": ["x"]})

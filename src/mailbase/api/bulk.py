@@ -9,8 +9,8 @@ from msgspec import Meta, field
 
 from mailbase.api.common import LARGEST, Body, scope
 from mailbase.api.subscribers import Slugs, Tags
-from mailbase.audience import bulk, interests, subscribers, upserts
-from mailbase.audience.subscribers import Details, Filter
+from mailbase.audience import bulk, interests, limits, subscribers
+from mailbase.audience.subscribers import Filter
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, gathered
 from mailbase.queue import Job, Wake
@@ -55,7 +55,7 @@ async def change_subscribers(
         raise Invalid.field("filter", "empty_filter", "At least one part is needed.")
     if not (data.add_tags or data.remove_tags or data.add_interests or data.remove_interests or data.delete):
         raise Invalid("Nothing shall change.", code="nothing_to_do")
-    errors = upserts.check(Details(tags=data.add_tags))
+    errors = limits.check_tags(data.add_tags, "add_tags")
     interest = None if part.interest is None else (await interests.ids(db, [part.interest])).get(part.interest, 0)
     if interest == 0:
         errors.append(FieldError("filter.interest", "unknown_interest", f"There is no interest {part.interest!r}."))
