@@ -95,7 +95,7 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
         recounted = await recount(world.db, campaign_id)
         if counters != recounted:
             wrong.append(f"{name}: counters {counters} are not the recount {recounted}")
-    wrong += _in_doubt(world.struck, sum(len(count.died) for count in counts))
+    wrong += _in_doubt(world.struck, sum(len(count.died) for count in counts), patient=world.patient)
     if any(world.exits):
         wrong.append(f"workers that were told to stop ended with {world.exits}")
     if wrong:
@@ -103,15 +103,16 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
     return {count.name: count.figures() for count in counts}
 
 
-def _in_doubt(struck: Sequence[Struck], died: int) -> list[str]:
+def _in_doubt(struck: Sequence[Struck], died: int, *, patient: bool) -> list[str]:
     wrong = [
         f"{one.name} at {one.at:.1f} s left {one.unknown} letters in doubt, at most {BOUNDED[one.name]} may be"
         for one in struck
         if one.unknown > BOUNDED.get(one.name, IN_DOUBT)
     ]
-    kills = sum(one.name in {"kill", "supervisor"} for one in struck)
-    if died > kills * IN_DOUBT:
-        wrong.append(f"{died} letters are in doubt after {kills} kills")
+    kills = [one.unknown for one in struck if one.name in {"kill", "supervisor"}]
+    # After a dead database or a freeze letters are in doubt until their answer is recorded after all.
+    if died > (sum(kills) if patient else len(kills) * IN_DOUBT):
+        wrong.append(f"{died} letters are in doubt for good, kills left {kills}")
     return wrong
 
 

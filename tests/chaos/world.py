@@ -33,6 +33,8 @@ WORKERS = 3
 CONNECTIONS = 24
 IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + 64
 """What one kill may leave unknown: two letters a connection, and what a fast relay takes in 25 ms (64 at most)."""
+AT_WORK = 4.0
+"""Seconds after which a worker has certainly begun."""
 SLOW = 1.0
 FAST = 0.0
 OPEN = {"queued", "leased", "handing_over", "deferred"}
@@ -56,6 +58,11 @@ def plan(numbers: dict[str, int], seed: int | None) -> list[str]:
     if seed is not None:
         random.Random(seed).shuffle(faults)
     return faults
+
+
+def age(worker: WorkerProcess) -> float:
+    """Return for how many seconds a worker has run."""
+    return time.time() - psutil.Process(worker.process.pid).create_time()
 
 
 class Struck(NamedTuple):
@@ -204,15 +211,17 @@ class World:
     # The faults.
 
     async def kill(self) -> float:
-        """Kill a worker."""
-        worker = self.dice.choice(self.workers)
+        """Kill a worker that is at work."""
+        worker = self.dice.choice(
+            [worker for worker in self.workers if age(worker) > AT_WORK] or [max(self.workers, key=age)]
+        )
         worker.kill()
         worker.start()
         return LEASE
 
     async def term(self) -> float:
         """Stop a worker, politely: the one that has run longest, so that it is surely at work."""
-        worker = min(self.workers, key=lambda worker: psutil.Process(worker.process.pid).create_time())
+        worker = max(self.workers, key=age)
         self.exits.append(await asyncio.to_thread(worker.stop))
         worker.start()
         return 0
@@ -269,6 +278,10 @@ class World:
         await self.until(there, 90, f"{goal:.0f} letters before the next fault")
         await asyncio.sleep(self.dice.random() / 5)
         before = await self.died()
+        if self.dice.random() < 0.5:
+            # Every other time at a server that has just become slow: all connections are full, letters wait behind them.
+            self.sink.set_pace(SLOW)
+            await asyncio.sleep(self.dice.random() / 2)
         self.sink.set_pace(SLOW)
         at = time.monotonic() - self.began
         lease = await getattr(self, "supervise" if name == "supervisor" else name)()
