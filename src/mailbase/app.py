@@ -313,8 +313,9 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 def _from_litestar(error: ValidationException) -> Invalid:
+    # A handler's argument is `class_` where the parameter's name is a word of Python.
     found = [
-        refusal(str(item.get("key", "body")), str(item["message"]))
+        refusal(str(item.get("key", "body")).removesuffix("_"), str(item["message"]))
         for item in error.extra or []
         if isinstance(item, dict)
     ]
