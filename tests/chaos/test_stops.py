@@ -55,7 +55,7 @@ def world(db, database_url, tmp_path):
     with RoughSink(tmp_path, share=0) as sink:
         worker = WorkerProcess(database_url, tmp_path, smtp_port=sink.port, connections=5)
         try:
-            yield sink, begin
+            yield sink, begin, worker
             assert worker.stop() == 0
         finally:
             if worker.process.poll() is None:
@@ -65,7 +65,7 @@ def world(db, database_url, tmp_path):
 @pytest.mark.parametrize("act", [lifecycle.pause, lifecycle.cancel])
 async def test_a_stop_holds_within_a_second_whatever_is_queued(db, world, act):
     """One second after pause or cancel has answered no letter arrives any more, however slow the server and however much waits."""
-    sink, begin = world
+    sink, begin, _ = world
     campaign_id, _ = await begin()
     await crowd(db, sink, campaign_id)
     async with db.transaction():
@@ -97,7 +97,7 @@ async def test_a_stop_holds_within_a_second_whatever_is_queued(db, world, act):
 
 async def test_who_leaves_gets_nothing_from_that_second_on(db, world):
     """A second after people have left nothing reaches them, not even letters that were marked and waited for a connection."""
-    sink, begin = world
+    sink, begin, _ = world
     campaign_id, people = await begin()
     await crowd(db, sink, campaign_id)
     async with db.transaction():
@@ -113,6 +113,23 @@ async def test_who_leaves_gets_nothing_from_that_second_on(db, world):
     taken = {dot.recipient for dot in sink.dots()}
     assert len(taken) == len(sink.dots()) == (await states(db, campaign_id))["sent"]
     assert taken | gone == {f"p{i}@example.com" for i in range(1, LETTERS + 1)}
+    await assert_counters(db, campaign_id)
+
+
+async def test_sigterm_begins_nothing_new(db, world):
+    """Told to stop, a worker waits for the answers it is owed, however slow, and gives back what waits: none is in doubt."""
+    sink, begin, worker = world
+    campaign_id, _ = await begin()
+    await crowd(db, sink, campaign_id)
+    sink.set_pace(4.0)
+    await asyncio.sleep(SLOW + 0.5)
+    told = time.monotonic()
+    assert await asyncio.to_thread(worker.stop) == 0
+    assert time.monotonic() - told < 8
+    assert after(sink, told) == []
+    ends = await states(db, campaign_id)
+    assert ends.keys() == {"sent", "queued"}
+    assert ends["sent"] == len(sink.dots())
     await assert_counters(db, campaign_id)
 
 

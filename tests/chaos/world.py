@@ -31,8 +31,9 @@ LEASE = 2.0
 UP_LEASE = 15.0
 WORKERS = 3
 CONNECTIONS = 24
-IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + 64
-"""What one kill may leave unknown: two letters a connection, and what a fast relay takes in 25 ms (64 at most)."""
+IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + 2 * 64
+"""What one kill may leave unknown: two letters a connection, and one batch (what a fast relay takes in 25 ms, 64 at most) before
+and one behind them: letters that are marked, and answers that are being written down."""
 AT_WORK = 4.0
 """Seconds after which a worker has certainly begun."""
 SLOW = 1.0

@@ -313,7 +313,8 @@ class Dispatcher:
                     log.warning("%s cannot be looked at again: %s", self._source.name, error)
 
     async def _drain(self) -> None:
-        """Give back what is only leased, and see what is on its way through."""
+        """Give back what is leased, or waits for a connection, and see what is on its way through."""
+        self._waiting.revoke()
         try:
             await self._give_up_next()
             self._abandon()

@@ -63,6 +63,11 @@ class Waiting:
             if now - since >= EVERY and not envelope.revoked
         ]
 
+    def revoke(self) -> None:
+        """Let nothing go out any more whose content has not begun: what waits goes back to the queue."""
+        for _, _, envelope in self._letters.values():
+            envelope.revoked = True
+
     async def look(self, db: Connection, now: float) -> None:
         """Revoke what may not go out any more."""
         due = self.due(now)
