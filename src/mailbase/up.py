@@ -7,6 +7,7 @@ the news on to every child, and the next start waits for those that still finish
 """
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import os
@@ -223,6 +224,9 @@ def _port_free(name: str, host: str, port: int, stop: threading.Event, *, patien
             try:
                 probe.bind((host, port))
             except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    where = name.removesuffix("PORT") + "HOST"
+                    raise ConfigError(f"{where}: {host!r} is no address of this machine") from None
                 if time.monotonic() > deadline or stop.wait(0.2):
                     reason = os.strerror(error.errno) if error.errno else str(error)
                     raise ConfigError(f"{name}: {host}:{port} cannot be had ({reason})") from None

@@ -98,6 +98,16 @@ def test_a_taken_port_is_said_in_one_line(start, port):
     assert "MAILBASE_PORT" in up.said()[0]
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machines_is_said_in_one_line(start, host):
+    """An address nobody can listen on is the host's fault, not the port's."""
+    up = start(MAILBASE_HOST=host)
+
+    assert up.process.wait(20) == 1
+    assert len(up.said()) == 1
+    assert "MAILBASE_HOST" in up.said()[0]
+
+
 def test_a_second_supervisor_is_refused(start):
     """Two supervisors never share a data directory: the second says so in one line."""
     start().ready()
