@@ -145,7 +145,8 @@ def _play(demo: _Demo) -> None:
 
     campaign = demo.call("POST", "/campaigns", _campaign(demo.run))
     preview = demo.call("POST", f"/campaigns/{campaign['id']}/preview", {})
-    say("a campaign", f"“{preview['subject']}”, {preview['size'] / 1000:.0f} kB, {len(preview['warnings'])} warnings")
+    warned = ", ".join(warning["code"] for warning in preview["warnings"]) or "none"
+    say("a campaign", f"“{preview['subject']}”, {preview['size'] / 1000:.0f} kB, warnings: {warned}")
     forecast = demo.call("GET", f"/campaigns/{campaign['id']}/forecast")
     demo.call("POST", f"/campaigns/{campaign['id']}/send")
     wait(
