@@ -14,6 +14,18 @@ from optin.optin_kit import ENTRY, JSON, last_link, letters, make_form, submit
 SHOP = "https://shop.example"
 
 
+async def test_a_form_without_double_opt_in_announces_no_letter(client, anonymous):
+    """Neither before nor after the submission, on the page or in the script's texts, is a letter promised that nobody sends."""
+    form = await make_form(client, double_opt_in=False)
+    before = await anonymous.get(f"/f/{form['key']}")
+    after = await anonymous.post(f"/f/{form['key']}", data=ENTRY)
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert "We send you a letter" not in before.text
+    assert "We have sent you a letter" not in after.text
+    texts = (await anonymous.get(f"/f/{form['key']}/config.json")).json()["texts"]
+    assert (texts["pending_title"], "letter" in texts["note"]) == ("Thank you", False)
+
+
 async def test_the_hosted_page_works_without_a_script(client, anonymous):
     """A form with its fields, topics and consents, no script, nothing from elsewhere, in a strict policy."""
     form = await make_form(client)

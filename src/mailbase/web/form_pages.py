@@ -67,7 +67,19 @@ def _button(form: Form, language: Language) -> str:
 
 
 def _note(form: Form, language: Language) -> str:
-    return form.definition.texts.note or words(language).note
+    said = words(language)
+    return form.definition.texts.note or (said.note if form.definition.double_opt_in else said.note_at_once)
+
+
+def pending_words(form: Form, language: Language) -> tuple[str, str]:
+    """Return title and text of what every visitor is told after sending the form, whatever their address's history."""
+    said = words(language)
+    title, text = (
+        (said.pending_title, said.pending_text)
+        if form.definition.double_opt_in
+        else (said.at_once_title, said.at_once_text)
+    )
+    return title, form.definition.texts.pending or text
 
 
 def said_by(form: Form, language: Language) -> str:
@@ -126,6 +138,7 @@ def config_of(form: Form, language: Language, public_url: str, time: str) -> dic
     """Return what the embed script needs, words included: the script itself speaks no language."""
     definition = form.definition
     said = words(language)
+    pending_title, pending = pending_words(form, language)
     return {
         "key": form.key,
         "name": form.name,
@@ -152,8 +165,8 @@ def config_of(form: Form, language: Language, public_url: str, time: str) -> dic
             "policy": said.policy,
             "sending": said.sending,
             "failed": said.failed,
-            "pending_title": said.pending_title,
-            "pending": definition.texts.pending or said.pending_text,
+            "pending_title": pending_title,
+            "pending": pending,
         },
         "_t": time,
     }

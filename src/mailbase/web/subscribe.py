@@ -37,8 +37,8 @@ from mailbase.web.common import (
     wants_json,
     witness,
 )
-from mailbase.web.form_pages import config_of, form_page, origin_headers, said_by
-from mailbase.web.words import Language, words
+from mailbase.web.form_pages import config_of, form_page, origin_headers, pending_words, said_by
+from mailbase.web.words import Language
 
 OLDEST_TIME: Final = 86_400
 MOST_PAGE: Final = 500
@@ -181,11 +181,11 @@ def _thanks(request: AnyRequest, form: Form, language: Language) -> Response[Any
             status_code=303,
             headers={"Location": target, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
         )
-    said = words(language)
+    title, text = pending_words(form, language)
     return message(
         language,
-        said.pending_title,
-        form.definition.texts.pending or said.pending_text,
+        title,
+        text,
         brand=form.definition.texts.title or form.name,
     )
 

@@ -14,6 +14,7 @@ class Words(Struct, frozen=True):
     email: str
     subscribe: str
     note: str
+    note_at_once: str
     choose: str
     pick: str
     optional: str
@@ -21,6 +22,8 @@ class Words(Struct, frozen=True):
     mistakes: str
     pending_title: str
     pending_text: str
+    at_once_title: str
+    at_once_text: str
     confirm_title: str
     confirm_text: str
     confirm_chosen: str
@@ -67,6 +70,7 @@ ENGLISH: Final = Words(
     email="E-mail address",
     subscribe="Subscribe",
     note="We send you a letter to confirm. You can leave with one click at any time.",
+    note_at_once="You can leave with one click at any time.",
     choose="What would you like to read?",
     pick="Please choose",
     optional="optional",
@@ -74,6 +78,8 @@ ENGLISH: Final = Words(
     mistakes="Something is missing. Please look at the marked fields.",
     pending_title="Look into your mailbox",
     pending_text="We have sent you a letter. Press the button in it, and you are subscribed. Nothing there? Look into the spam folder, too.",
+    at_once_title="Thank you",
+    at_once_text="Your choice has reached us. Should we need your confirmation, you find a letter from us in your mailbox.",
     confirm_title="One last click",
     confirm_text="Confirm that this is your address, and we will write to you.",
     confirm_chosen="You chose",
@@ -119,6 +125,7 @@ RUSSIAN: Final = Words(
     email="Адрес эл. почты",
     subscribe="Подписаться",
     note="Мы пришлём письмо для подтверждения. Отписаться можно в любой момент одним нажатием.",
+    note_at_once="Отписаться можно в любой момент одним нажатием.",
     choose="О чём вам интересно читать?",
     pick="Выберите",
     optional="необязательно",
@@ -126,6 +133,8 @@ RUSSIAN: Final = Words(
     mistakes="Чего-то не хватает. Посмотрите на отмеченные поля.",
     pending_title="Загляните в почту",
     pending_text="Мы отправили вам письмо. Нажмите в нём кнопку, и вы подписаны. Письма нет? Проверьте папку «Спам».",
+    at_once_title="Спасибо",
+    at_once_text="Мы получили ваш выбор. Если понадобится подтверждение, вы найдёте в почте письмо от нас.",
     confirm_title="Остался один шаг",
     confirm_text="Подтвердите, что это ваш адрес, и мы начнём вам писать.",
     confirm_chosen="Вы выбрали",
