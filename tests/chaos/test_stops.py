@@ -8,7 +8,11 @@ import pytest
 from chaos.rough_sink import RoughSink
 from mailbase.campaigns import lifecycle
 from mailbase.optin.leave import leave
+from mailbase.sending.providers import Limits
+from sending.mx_kit import Table, envelope, hosts
+from sending.mx_kit import world as world_of_hosts
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
+from smtp_peer import SmtpPeer
 
 SLOW = 0.8
 LETTERS = 400
@@ -135,3 +139,22 @@ async def test_sigterm_begins_nothing_new(db, world):
 
 async def _all(db, campaign_id, ends):
     return (await states(db, campaign_id)).keys() <= ends
+
+
+async def test_a_letter_in_a_providers_lane_can_be_held_back_too():
+    """Straight to a mail host, what is revoked while it waits its turn is not sent, even with its commands on their way."""
+    letters = [envelope(f"u{n}@example.com", provider="big") for n in range(4)]
+
+    def revoke(_peer, _recipient):
+        letters[1].revoked = letters[2].revoked = True
+        return "250 2.0.0 queued"
+
+    limits = Table(big=Limits(connections=1))
+    async with (
+        world_of_hosts(hosts("example.com", "127.0.0.1"), providers=limits) as place,
+        SmtpPeer({"DOT": revoke}, port=place.port) as peer,
+    ):
+        outcomes = await place.send(*letters)
+    assert [outcome.kind for outcome in outcomes] == ["sent", "not_sent", "not_sent", "sent"]
+    assert [outcome.free for outcome in outcomes] == [False, True, True, False]
+    assert len(peer.letters) == 2
