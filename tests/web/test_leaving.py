@@ -155,6 +155,18 @@ async def test_who_left_is_asked_by_the_letters_sender_where_the_settings_name_n
     assert (await person(client))["status"] == "active"
 
 
+async def test_a_program_reads_and_saves_preferences_as_json(anonymous, reader):
+    """`Accept: application/json` is answered in JSON: status and topics."""
+    for answer in (
+        await anonymous.get(reader["p"], headers=JSON),
+        await anonymous.post(reader["p"], data={"action": "save", "interests": ["news"]}, headers=JSON),
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.json() == {"status": "active", "interests": ["news"]}
+    left = await anonymous.post(reader["p"], data={"action": "leave"}, headers=JSON)
+    assert (left.status_code, left.json()["status"]) == (200, "unsubscribed")
+
+
 NOT_ON_OFFER = [
     {"action": "pause", "pause_weeks": "2"},
     {"action": "erase"},

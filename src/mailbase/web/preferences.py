@@ -82,6 +82,7 @@ async def _show(request: AnyRequest, db: Connection, subscriber_id: int, done: s
     if wants_json(request):
         return Response(
             {"status": person.status, "interests": [topic.slug for topic in person.topics if topic.chosen]},
+            media_type=MediaType.JSON,
             headers={"Cache-Control": "no-store"},
         )
     language = language_of(request, person.locale, default=(await account.get(db)).locale)
