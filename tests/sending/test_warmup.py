@@ -82,10 +82,15 @@ async def test_no_sliding_day_exceeds_the_cap(pool, steps):
 
 
 async def test_the_first_letters_of_an_hour_wait_for_nobody(pool, db):
-    """At 80 a day five letters go at once, then one in seven or eight minutes, and never more than eight in an hour."""
+    """At 80 a day five letters go at once, then one in seven or eight minutes, and never more than eight in an hour; at 3 a day, three."""
     domain_id = await add_domain(db, preset="custom", schedule=[80])
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 40))
     start = datetime.now(UTC) + timedelta(minutes=1)
+    few = await add_campaign(
+        db, await add_domain(db, "few.example", preset="custom", schedule=[3]), await add_people(db, 9, prefix="q")
+    )
+    few_domain = await db.fetchval("SELECT domain_id FROM campaigns WHERE id = $1", few)
+    assert await mark_some(pool, few, few_domain, 9, start) == 3
     went = [
         await mark_some(pool, campaign_id, domain_id, 40, start + timedelta(minutes=minute)) for minute in range(60)
     ]

@@ -85,7 +85,7 @@ class Rules(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     spacing_below: Annotated[int, Meta(ge=0)] = 100
     """Caps below so many a day let one letter go at a time, spread over the hour."""
     burst: Annotated[int, Meta(ge=1)] = 5
-    """So many letters of an hour need not wait for one another: a first letter to oneself and to colleagues."""
+    """So many letters of an hour need not wait for one another, however small the cap: a first letter to oneself and to colleagues."""
 
     used: Share = 0.8
     """The share of its cap a day must have used to count."""
@@ -222,7 +222,7 @@ def spread(day: int, rules: Rules) -> Cap:
     """Return a day's cap spread over its hours."""
     if rules.active_hours == 1:
         return Cap(day)
-    hour = math.ceil(day / rules.active_hours)
+    hour = max(math.ceil(day / rules.active_hours), min(rules.burst, day))
     if day < rules.spacing_below:
         return Cap(day, hour, None, HOUR_MINUTES * 60 / hour)
     return Cap(day, hour, math.ceil(hour / 7))
