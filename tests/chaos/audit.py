@@ -98,6 +98,8 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
     wrong += _in_doubt(world.struck, sum(len(count.died) for count in counts), patient=world.patient)
     if any(world.exits):
         wrong.append(f"workers that were told to stop ended with {world.exits}")
+    if any(code != 1 or not starting for code, starting in world.ended):
+        wrong.append(f"workers ended by themselves, with (code, starting while the database was away): {world.ended}")
     if wrong:
         raise Broken("\n".join(wrong))
     return {count.name: count.figures() for count in counts}

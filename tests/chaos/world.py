@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
-import psutil
 
 from chaos.rough_sink import RoughSink
 from mailbase import servers
@@ -63,7 +62,7 @@ def plan(numbers: dict[str, int], seed: int | None) -> list[str]:
 
 def age(worker: WorkerProcess) -> float:
     """Return for how many seconds a worker has run."""
-    return time.time() - psutil.Process(worker.process.pid).create_time()
+    return time.monotonic() - worker.began
 
 
 class Struck(NamedTuple):
@@ -86,6 +85,7 @@ class World:
         self.home = home
         self.letters = letters
         self.dice = random.Random(seed)
+        self.workers: list[WorkerProcess] = []
         self.faults = faults
         self.patient = len(faults) > 10
         self.say = say
@@ -93,6 +93,8 @@ class World:
         self.struck: list[Struck] = []
         self.campaigns: dict[str, int] = {}
         self.exits: list[int] = []
+        self.ended: list[tuple[int, bool]] = []
+        self.outage = float("-inf")
         self.pushed = 0
         self.db: asyncpg.Connection | None = None
         self._stack = contextlib.ExitStack()
@@ -139,10 +141,23 @@ class World:
         """Return once ``check`` is true, bringing refused letters forward meanwhile."""
         deadline = time.monotonic() + seconds
         while not await check():
+            self.mind()
             if time.monotonic() > deadline:
                 raise Broken(f"{what}: not within {seconds:.0f} s\n{await self.look()}")
             await self.forward()
             await asyncio.sleep(0.1)
+
+    def mind(self) -> None:
+        """Start workers again that ended by themselves, as a supervisor does: one that starts while PostgreSQL is away says so and ends."""
+        for worker in self.workers:
+            if (code := worker.process.poll()) is not None:
+                self.ended.append((code, worker.began > self.outage - AT_WORK))
+                self.begin(worker)
+
+    def begin(self, worker: WorkerProcess) -> None:
+        """Start a worker again."""
+        worker.start()
+        worker.began = time.monotonic()
 
     async def look(self) -> str:
         """Return what the database is doing, for whoever has to find out why nothing moves."""
@@ -176,7 +191,7 @@ class World:
 
     def worker(self) -> WorkerProcess:
         """Start a worker of our own."""
-        return WorkerProcess(
+        worker = WorkerProcess(
             servers.postgres_url(self.home / "data"),
             self.home,
             smtp_port=self.sink.port,
@@ -185,6 +200,8 @@ class World:
             lease=LEASE,
             MAILBASE_REDIS_URL=servers.redis_url(self.home / "data"),
         )
+        worker.began = time.monotonic()
+        return worker
 
     async def start(self) -> None:
         """Start everything, and the campaigns."""
@@ -202,7 +219,7 @@ class World:
         self.workers = [self.worker() for _ in range(WORKERS - 1)]
 
     def _end(self) -> None:
-        for worker in getattr(self, "workers", []):
+        for worker in self.workers:
             if worker.process.poll() is None:
                 worker.signal(signal.SIGCONT)
                 worker.kill()
@@ -217,14 +234,14 @@ class World:
             [worker for worker in self.workers if age(worker) > AT_WORK] or [max(self.workers, key=age)]
         )
         worker.kill()
-        worker.start()
+        self.begin(worker)
         return LEASE
 
     async def term(self) -> float:
         """Stop a worker, politely: the one that has run longest, so that it is surely at work."""
         worker = max(self.workers, key=age)
         self.exits.append(await asyncio.to_thread(worker.stop))
-        worker.start()
+        self.begin(worker)
         return 0
 
     async def freeze(self) -> float:
@@ -237,6 +254,7 @@ class World:
 
     async def postgres(self) -> float:
         """Kill PostgreSQL's first process: the others leave at once, nothing is written down; the supervisor starts it again."""
+        self.outage = time.monotonic()
         pid = int((self.home / "data" / "postgres" / "cluster" / "postmaster.pid").read_text().split("\n", 1)[0])
         os.kill(pid, self.dice.choice([signal.SIGKILL, signal.SIGQUIT]))
         return LEASE
@@ -250,6 +268,7 @@ class World:
 
     async def supervise(self) -> float:
         """Kill the supervisor, and start another."""
+        self.outage = time.monotonic()
         self.supervisor.process.kill()
         self.supervisor.process.wait()
         self.supervisor = self.up()
@@ -278,6 +297,7 @@ class World:
         self.sink.set_pace(FAST)
         await self.until(there, 90, f"{goal:.0f} letters before the next fault")
         await asyncio.sleep(self.dice.random() / 5)
+        self.mind()
         before = await self.died()
         if self.dice.random() < 0.5:
             # Every other time at a server that has just become slow: all connections are full, letters wait behind them.
@@ -305,6 +325,7 @@ class World:
             return await self.done() == self.letters
 
         await self.until(over, 180, "every letter in a final state")
+        self.mind()
         self.exits += [await asyncio.to_thread(worker.stop) for worker in self.workers]
 
     async def close(self) -> None:
