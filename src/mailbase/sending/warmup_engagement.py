@@ -27,9 +27,12 @@ class Group(NamedTuple):
     engaged: int
 
 
+# Of a campaign that began today every letter would be read, to find none old enough.
 SAMPLE = """
 SELECT letter.provider, letter.rank >> $6 AS tier, letter.recent, count(*) AS letters, count(*) FILTER (WHERE letter.human) AS engaged
-FROM (SELECT id FROM campaigns WHERE domain_id = $1 AND track_opens AND started_at IS NOT NULL ORDER BY id DESC LIMIT $4) AS campaign
+FROM (
+    SELECT id FROM campaigns WHERE domain_id = $1 AND track_opens AND started_at < $2::timestamptz - interval '1 day' ORDER BY id DESC LIMIT $4
+) AS campaign
 CROSS JOIN LATERAL (
     SELECT provider, rank, sent_at > $2::timestamptz - make_interval(hours => 24 + $3) AS recent,
         EXISTS (SELECT FROM engagements WHERE engagements.delivery_id = deliveries.id AND human > 0) AS human
