@@ -6,6 +6,7 @@ A value that cannot be used raises :class:`~mailbase.errors.ConfigError` with on
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -322,13 +323,16 @@ class _Reader:
         for item in value.split(",") if value else ():
             text = item.strip()
             match = re.fullmatch(
-                r"\[([0-9a-fA-F:]+)\](?::([0-9]{1,5}))?|([0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)|([0-9.]+):([0-9]{1,5})",
+                r"\[([0-9a-fA-F:]+)\](?::([0-9]{1,5}))?|([0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*)|([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?",
                 text,
             )
             host, port = (match[1] or match[3] or match[4], int(match[2] or match[5] or 53)) if match else ("", 0)
-            if not _is_address(host) or not 1 <= port <= 65535:
-                raise self._refuse(name, f"addresses such as 9.9.9.9 or 127.0.0.1:5353 are needed, not {text!r}")
-            found.append((host, port))
+            address = _address(host) if 1 <= port <= 65535 else None
+            if address is None:
+                raise self._refuse(
+                    name, f"hosts such as 9.9.9.9, 127.0.0.1:5353 or a name this machine knows are needed, not {text!r}"
+                )
+            found.append((address, port))
         return tuple(found)
 
     def hostname(self, name: str, default: str) -> str:
@@ -345,9 +349,15 @@ class _Reader:
             raise self._refuse(name, str(error)) from None
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> str | None:
+    """Return a host's address; a name is looked up by the system, once (a container's neighbour, say)."""
     try:
-        ip_address(host)
+        return str(ip_address(host))
     except ValueError:
-        return False
-    return True
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM) if not host.replace(".", "").isdigit() else []
+    except (OSError, UnicodeError):
+        return None
+    # A resolver on this machine listens on 127.0.0.1 more often than on ::1.
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0]) if found else None

@@ -41,13 +41,19 @@ def test_lists_are_read():
     settings = Settings.from_env(
         {
             "MAILBASE_SECRET_KEY": "first-secret-key-1, second-secret-key",
-            "MAILBASE_DNS_SERVERS": "9.9.9.9,127.0.0.1:5353,[::1]:54,2620:fe::fe",
+            "MAILBASE_DNS_SERVERS": "9.9.9.9,127.0.0.1:5353,[::1]:54,2620:fe::fe,localhost:5354",
             "MAILBASE_TRUSTED_PROXIES": "10.0.0.0/8,::1",
         }
     )
 
     assert settings.secret_keys == ("first-secret-key-1", "second-secret-key")
-    assert settings.dns_servers == (("9.9.9.9", 53), ("127.0.0.1", 5353), ("::1", 54), ("2620:fe::fe", 53))
+    assert settings.dns_servers == (
+        ("9.9.9.9", 53),
+        ("127.0.0.1", 5353),
+        ("::1", 54),
+        ("2620:fe::fe", 53),
+        ("127.0.0.1", 5354),
+    )
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
 
 
@@ -74,7 +80,7 @@ def test_lists_are_read():
         ("SMTP_URL", "mx:?speed=high"),
         ("SMTP_URL", "mx://relay.example.com"),
         ("SENDING_CHECKS", "lax"),
-        ("DNS_SERVERS", "resolver.example.com"),
+        ("DNS_SERVERS", "resolver.invalid"),
         ("DNS_SERVERS", "a:b:c"),
         ("DNS_SERVERS", "999.1.1.1"),
         ("DNS_SERVERS", "9.9.9.9:0"),
