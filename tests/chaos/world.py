@@ -23,6 +23,7 @@ import asyncpg
 from chaos.rough_sink import RoughSink
 from mailbase import servers
 from mailbase.db import CONNECTION_ERRORS, connect
+from mailbase.sending.dispatcher import LARGEST_BATCH, UNRECORDED
 from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people
 from up.conftest import Up
 
@@ -30,9 +31,9 @@ LEASE = 2.0
 UP_LEASE = 15.0
 WORKERS = 3
 CONNECTIONS = 24
-IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + 2 * 64
-"""What one kill may leave unknown: two letters a connection, and one batch (what a fast relay takes in 25 ms, 64 at most) before
-and one behind them: letters that are marked, and answers that are being written down."""
+IN_DOUBT = 2 * (CONNECTIONS // WORKERS) + LARGEST_BATCH + UNRECORDED
+"""What one kill may leave unknown at the very most: two letters a connection, one batch (what leaves in 25 ms, 64 at most) that was
+just marked, and the answers that are being written down."""
 AT_WORK = 4.0
 """Seconds after which a worker has certainly begun."""
 SLOW = 1.0
