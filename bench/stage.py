@@ -4,6 +4,7 @@ Nothing is measured here; ``python bench/stage.py`` does nothing.
 """
 
 
+# ruff: noqa: E402  (the sink is found first)
 
 import asyncio
 import contextlib
