@@ -241,6 +241,7 @@ class World:
     async def term(self) -> float:
         """Stop a worker, politely: the one that has run longest, so that it is surely at work."""
         worker = max(self.workers, key=age)
+        await asyncio.sleep(max(AT_WORK - age(worker), 0))
         self.exits.append(await asyncio.to_thread(worker.stop))
         self.begin(worker)
         return 0
