@@ -117,6 +117,18 @@ async def test_letters_go_to_the_outbox_where_there_is_no_relay(db, database_url
     assert next(iter(files.values())).read_bytes().startswith(b"X-Mailbase-From: news@news.example\r\nX-Mailbase-To: ")
 
 
+async def test_unreadable_content_holds_up_nobody_else(db, database_url, tmp_path):
+    """A campaign whose frozen content this version cannot read waits, and the others are sent."""
+    domain_id = await add_domain(db)
+    broken = await add_campaign(db, domain_id, await add_people(db, 3))
+    await db.execute("UPDATE campaigns SET compiled = '\\x00' WHERE id = $1", broken)
+    sound = await add_campaign(db, domain_id, await add_people(db, 5, prefix="q"))
+    with workers(1, database_url, tmp_path):
+        await wait_for(lambda: is_final(db, sound))
+    assert await states(db, sound) == {"sent": 5}
+    assert await states(db, broken) == {"queued": 3}
+
+
 async def test_a_database_that_restarts_costs_nobody_a_letter(tmp_path):
     """PostgreSQL is restarted in the middle: the worker waits and goes on; nobody is lost, nobody gets two."""
     folder = Path(tempfile.mkdtemp(prefix="mailbase-restart-"))

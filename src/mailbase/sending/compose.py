@@ -5,6 +5,7 @@ filling, its own headers and one signature.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from asyncpg import Record
 from msgspec import Struct
 
 from mailbase.db import Connection
+from mailbase.errors import MailbaseError
 from mailbase.letters import mime, plaintext
 from mailbase.letters.compile import Compiled, Filler
 from mailbase.letters.content import Attachment, Person, Sender, Tokens
@@ -24,6 +26,8 @@ from mailbase.sending.dkim import Signer, finished
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.outcomes import Envelope
 from mailbase.tokens import Tokens as Signing
+
+log = logging.getLogger(__name__)
 
 KEPT: Final = 32
 FRESH: Final = 60.0
@@ -156,9 +160,10 @@ class Streams:
         self._tokens = tokens
         self._known: dict[int, Stream] = {}
         self._read: dict[int, float] = {}
+        self._unreadable: set[int] = set()
 
     async def get(self, db: Connection, campaign_id: int) -> Stream | None:
-        """Return a campaign's stream; None when it has no frozen content."""
+        """Return a campaign's stream; None when it has no frozen content, or content this version cannot read."""
         stream = self._known.get(campaign_id)
         if stream is None:
             rows = await db.fetch(STREAM, campaign_id)
@@ -166,7 +171,14 @@ class Streams:
                 return None
             if len(self._known) >= KEPT:
                 self._known.clear()
-            stream = Stream(campaign_id, rows[0], public_url=self._public_url, tokens=self._tokens)
+            try:
+                stream = Stream(campaign_id, rows[0], public_url=self._public_url, tokens=self._tokens)
+            except (msgspec.DecodeError, MailbaseError):
+                # The other campaigns' letters must not wait for it.
+                if campaign_id not in self._unreadable:
+                    log.exception("campaign %d cannot be sent: its frozen content cannot be read", campaign_id)
+                    self._unreadable.add(campaign_id)
+                return None
             self._known[campaign_id] = stream
             self._read[campaign_id] = time.monotonic()
         elif self._read[campaign_id] < time.monotonic() - FRESH:
