@@ -20,6 +20,7 @@ async def held(db):
     """Return a campaign of four letters, two of them marked, two leased, all by one worker."""
     domain_id = await add_domain(db)
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 4))
+    await db.execute("UPDATE deliveries SET due_at = $1", START)
     soon = START + timedelta(seconds=5)
     fence, letters = await leases.lease_campaign(db, campaign_id, 4, slot=0, now=soon)
     assert len(letters) == 4
