@@ -88,11 +88,10 @@ async def test_a_page_that_is_not_allowed_gets_no_form(browser, shop, host, owne
     form = await make_form(owner, allowed_origins=["https://shop.example"])
     shop.html = embedding(host, form["key"])
     page = await browser.new_page()
-    failed = page.wait_for_event(
-        "console", predicate=lambda message: "mailbase" in message.text or "Failed to fetch" in message.text
-    )
-    await page.goto(shop.url)
-    await failed
+    async with page.expect_console_message(
+        lambda message: "mailbase" in message.text or "Failed to fetch" in message.text
+    ):
+        await page.goto(shop.url)
     assert await page.locator("form").count() == 0
 
 
