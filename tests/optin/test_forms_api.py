@@ -15,7 +15,7 @@ async def test_a_name_and_a_sender_make_a_form(client):
     assert answer.status_code == 201
     form = answer.json()
     assert form["double_opt_in"] is True
-    assert form["display"] == {"mode": "inline"}
+    assert form["display"]["mode"] == "inline"
     assert form["allowed_origins"] == []
     assert len(form["key"]) >= 16
     assert form["hosted_url"] == f"http://mailbase.test/f/{form['key']}"
@@ -92,7 +92,23 @@ UNWORKABLE = [
         "redirects.pending",
         "invalid_url",
     ),
-    ({"display": {"mode": "popup"}}, "display.mode", "not_available"),
+    ({"fields": [{"name": "email", "type": "email", "step": 2}]}, "fields.0.step", "not_applicable"),
+    ({"fields": [{"name": "a", "step": 3}], "double_opt_in": False}, "fields.0.step", "not_applicable"),
+    ({"fields": [{"name": "a", "year": "optional"}]}, "fields.0.year", "not_applicable"),
+    ({"fields": [{"name": "a", "value": "x"}]}, "fields.0.value", "not_applicable"),
+    ({"fields": [{"name": "a", "type": "hidden", "required": True}]}, "fields.0.required", "not_applicable"),
+    ({"fields": [{"name": "a", "type": "hidden", "step": 2}]}, "fields.0.step", "not_applicable"),
+    ({"fields": [{"name": "a", "type": "hidden", "value": "x\ny"}]}, "fields.0.value", "too_long"),
+    ({"display": {"mode": "inline", "trigger": {"exit": True}}}, "display.trigger", "not_applicable"),
+    ({"display": {"mode": "popup", "trigger": {}}}, "display.trigger", "invalid_trigger"),
+    ({"display": {"mode": "bar", "trigger": {"delay": 2, "exit": True}}}, "display.trigger", "invalid_trigger"),
+    ({"display": {"mode": "popup", "trigger": {"exit": False}}}, "display.trigger.exit", "invalid_trigger"),
+    ({"display": {"mode": "popup", "trigger": {"delay": 601}}}, "display.trigger.delay", "out_of_range"),
+    ({"display": {"mode": "popup", "trigger": {"scroll": 1.1}}}, "display.trigger.scroll", "out_of_range"),
+    ({"display": {"mode": "popup", "trigger": {"click": " "}}}, "display.trigger.click", "invalid_selector"),
+    ({"display": {"mode": "popup", "every": "two weeks"}}, "display.every", "invalid_period"),
+    ({"lead_magnet": {"title": ""}}, "lead_magnet.title", "blank"),
+    ({"lead_magnet": {"title": "x", "url": "data:text/html,x"}}, "lead_magnet.url", "invalid_url"),
     ({"protection": {"min_seconds": 4}}, "protection.min_seconds", "out_of_range"),
     ({"locale": "not a language"}, "locale", "invalid_locale"),
     ({"from": {"name": "M", "email": "nobody"}}, "from.email", "invalid_email"),
@@ -118,14 +134,33 @@ async def test_what_cannot_work_is_refused(client):
 
 async def test_everything_wrong_is_said_at_once(client):
     """One answer for all fields."""
-    answer = await client.post("/v1/forms", json={**MINIMAL, "name": "", "locale": "?", "display": {"mode": "bar"}})
-    assert {error["field"] for error in answer.json()["errors"]} == {"name", "locale", "display.mode"}
+    answer = await client.post("/v1/forms", json={**MINIMAL, "name": "", "locale": "?", "display": {"every": "x"}})
+    assert {error["field"] for error in answer.json()["errors"]} == {"name", "locale", "display.every"}
 
 
-async def test_what_does_not_work_yet_is_refused(client):
-    """Never accepted and ignored."""
-    for field in ("lead_magnet", "anything"):
-        assert (await client.post("/v1/forms", json={**MINIMAL, field: {}})).status_code == 400
+async def test_what_nobody_knows_is_refused(client):
+    """Never accepted and ignored, wherever it stands."""
+    for unknown, status in (
+        ({"anything": {}}, 400),
+        ({"display": {"mode": "curtain"}}, 422),
+        ({"display": {"mode": "popup", "trigger": {"moon": "full"}}}, 400),
+        ({"fields": [{"name": "a", "step": 4}]}, 422),
+        ({"protection": {"captcha": True}}, 400),
+    ):
+        assert (await client.post("/v1/forms", json={**MINIMAL, **unknown})).status_code == status, unknown
+
+
+async def test_a_form_that_opens_by_itself_says_when(client):
+    """Ten seconds where nothing else is said, and never in the first one."""
+    for display, trigger in (
+        ({"mode": "popup"}, {"delay": 10}),
+        ({"mode": "slide_in", "trigger": {"scroll": 0.5}}, {"scroll": 0.5}),
+        ({"mode": "bar", "trigger": {"delay": 0}}, {"delay": 1}),
+        ({"mode": "popup", "trigger": {"click": "#join"}, "every": "12h"}, {"click": "#join"}),
+    ):
+        form = (await client.post("/v1/forms", json={**MINIMAL, "display": display})).json()
+        assert form["display"] == {"every": "15d", **display, "trigger": trigger}
+        assert (await client.get(f"/v1/forms/{form['id']}")).json()["display"] == form["display"]
 
 
 async def test_a_sender_may_come_from_the_settings(client):

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from mailbase.api.common import Listing, Page, paged, scope
 from mailbase.audience import form_counts, forms
+from mailbase.audience.form_checks import check
 from mailbase.audience.form_counts import FormStats
 from mailbase.audience.form_definition import (
     Confirmation,
@@ -18,12 +19,12 @@ from mailbase.audience.form_definition import (
     Field,
     FormChanges,
     FormConsent,
+    LeadMagnet,
     NewForm,
     Protection,
     Redirects,
     Sender,
     Texts,
-    check,
 )
 from mailbase.audience.forms import Form
 from mailbase.config import Settings
@@ -51,6 +52,7 @@ class FormOut(Struct, kw_only=True):
     locale: str | None
     texts: Texts
     protection: Protection
+    lead_magnet: LeadMagnet | None
     embed_html: str
     hosted_url: str
     created_at: datetime

@@ -1,31 +1,17 @@
-"""What a form's owner may write: the definition's shape, and what is refused in it.
-
-Everything wrong is said at once; what is accepted comes back in one spelling (origins, the sender's domain).
-"""
+"""What a form's owner may write: the definition's shape. What is refused in it is said in ``form_checks``."""
 
 import re
-from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from mailbase.audience import addresses, limits
-from mailbase.errors import FieldError, Invalid
+FieldType = Literal["text", "email", "phone", "date", "number", "select", "checkbox", "hidden"]
+Step = Literal[1, 2, 3]
+Mode = Literal["inline", "popup", "slide_in", "bar"]
+Attitude = Literal["allow", "warn", "deny"]
 
-FieldType = Literal["text", "email", "phone", "date", "number", "select", "checkbox"]
-
-MAX_FIELDS: Final = 32
-MAX_OPTIONS: Final = 200
-MAX_INTERESTS: Final = 100
-MAX_CONSENTS: Final = 10
-MAX_ORIGINS: Final = 50
-LONGEST_MINIMUM: Final = 3
-RESERVED: Final = frozenset({"interests", "status", "tags", "id"})
-
-_NAME = re.compile(r"[^\W\d_]\w{0,63}")
-_PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HOST = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 
@@ -44,6 +30,12 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True):
     type: FieldType = "text"
     required: bool = False
     options: list[str] | None = None
+    step: Step = 1
+    """1: with the address; 2: right after it was taken; 3: "one more thing", on the page after confirming."""
+    year: Literal["required", "optional"] = "required"
+    """Of a date: whether ``--03-14`` (ISO 8601:2000, a day without its year) is taken, too."""
+    value: str | None = None
+    """Of a hidden field: what is stored where the page says nothing else."""
 
 
 class FormConsent(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,10 +61,32 @@ class Redirects(Struct, frozen=True, forbid_unknown_fields=True):
     confirmed: str | None = None
 
 
-class Display(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the embed script shows the form."""
+class Trigger(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What opens a form that is not part of the page: exactly one of these."""
 
-    mode: str = "inline"
+    delay: float | None = None
+    """Seconds after the page was opened, 1–600; less than one counts as one."""
+    scroll: float | None = None
+    """The share of the page that was scrolled through, 0–1."""
+    exit: bool | None = None
+    """The pointer leaves the page at its top; true."""
+    click: str | None = None
+    """A CSS selector of what is clicked."""
+
+
+class Display(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the embed script shows the form; ``every``: the quiet period after it was closed, ``30m``, ``12h``, ``15d``."""
+
+    mode: Mode = "inline"
+    trigger: Trigger | None = None
+    every: str = "15d"
+
+
+class LeadMagnet(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is given after confirming: at ``url``, or the file uploaded beside the form."""
+
+    title: str
+    url: str | None = None
 
 
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,9 +102,22 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Protection(Struct, frozen=True, forbid_unknown_fields=True):
-    """What keeps bots out: nobody fills the form in sooner than ``min_seconds`` after it was shown (0–3)."""
+    """What keeps bots out of this form."""
 
     min_seconds: float = 2.0
+    """Nobody fills the form in sooner than this after it was shown (0–3)."""
+    disposable: Attitude = "warn"
+    """Addresses of throw-away mailboxes: warn puts them aside to be looked at, deny refuses them."""
+    role: Attitude = "allow"
+    """Addresses of an office rather than a person: info@, sales@ …"""
+    mx: bool = True
+    """Whether the address's domain must be able to take mail."""
+    typo_hint: bool = True
+    """Whether "did you mean gmail.com?" is asked."""
+    proof_of_work: Literal["off", "auto", "always"] = "auto"
+    """A sum the browser does unseen: never, while the form is attacked, or always."""
+    quarantine: bool = True
+    """Whether what looks suspicious waits for the owner's eyes; false lets it pass with its reasons noted."""
 
 
 class NewForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +137,7 @@ class NewForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     locale: str | None = None
     texts: Texts = Texts()
     protection: Protection = Protection()
+    lead_magnet: LeadMagnet | None = None
 
 
 class FormChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,159 +157,7 @@ class FormChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     locale: str | UnsetType | None = UNSET
     texts: Texts | UnsetType = UNSET
     protection: Protection | UnsetType = UNSET
-
-
-def check(form: NewForm, *, public_url: str) -> NewForm:
-    """Return the form with origins and sender in their one spelling.
-
-    Raises:
-        Invalid: every bad field at once.
-
-    """
-    errors: list[FieldError] = []
-    refuse = _Refusals(errors)
-    refuse.text("name", form.name, 200)
-    _check_fields(form.fields, refuse)
-    _check_consents(form.consents, refuse)
-    if len(form.interests) > MAX_INTERESTS or len(set(form.interests)) != len(form.interests):
-        refuse("interests", "invalid_interests", f"at most {MAX_INTERESTS} different interests")
-    origins = _check_origins(form.allowed_origins, refuse)
-    _check_redirects(form.redirects, {*origins, origin_of(public_url)} if origins else None, refuse)
-    _check_words(form, refuse)
-    if form.display.mode != "inline":
-        refuse("display.mode", "not_available", "the mode available is inline")
-    if not 0 <= form.protection.min_seconds <= LONGEST_MINIMUM:
-        refuse("protection.min_seconds", "out_of_range", f"from 0 to {LONGEST_MINIMUM} seconds")
-    sender = _check_sender(form.from_, refuse)
-    if errors:
-        raise Invalid(code=errors[0].code, errors=errors)
-    return msgspec.structs.replace(form, allowed_origins=origins, from_=sender)
-
-
-class _Refusals:
-    """Collects what is wrong with a definition."""
-
-    def __init__(self, errors: list[FieldError]) -> None:
-        self._errors = errors
-
-    def __call__(self, field: str, code: str, message: str) -> None:
-        self._errors.append(FieldError(field, code, message))
-
-    def text(self, field: str, value: str, longest: int) -> None:
-        if not value.strip():
-            self(field, "blank", "must not be blank")
-        elif len(value) > longest:
-            self(field, "too_long", f"at most {longest} characters")
-        elif "\0" in value:
-            self(field, "invalid_character", "must not contain NUL")
-
-    def url(self, field: str, value: str) -> bool:
-        if len(value) <= 2000 and origin_of(value) is not None and not re.search(r"[\x00-\x20\x7f\\]", value):
-            return True
-        self(field, "invalid_url", "an absolute http or https address is needed")
-        return False
-
-
-def _check_redirects(redirects: Redirects, allowed: set[str | None] | None, refuse: _Refusals) -> None:
-    for name in ("pending", "confirmed"):
-        url = getattr(redirects, name)
-        if (
-            url is not None
-            and refuse.url(f"redirects.{name}", url)
-            and allowed is not None
-            and origin_of(url) not in allowed
-        ):
-            refuse(f"redirects.{name}", "origin_not_allowed", "a redirect must stay on one of allowed_origins")
-
-
-def _check_words(form: NewForm, refuse: _Refusals) -> None:
-    if form.locale is not None and not limits.is_locale(form.locale):
-        refuse("locale", "invalid_locale", "a language tag such as en or ru-RU is needed")
-    for name, value in msgspec.structs.asdict(form.texts).items():
-        if value is not None:
-            refuse.text(f"texts.{name}", value, 1000)
-    confirmation = form.confirmation or Confirmation()
-    if confirmation.subject is not None:
-        refuse.text("confirmation.subject", confirmation.subject, 500)
-    if confirmation.mjml is not None:
-        refuse.text("confirmation.mjml", confirmation.mjml, 512 * 1024)
-
-
-def _check_fields(fields: Sequence[Field], refuse: _Refusals) -> None:
-    if len(fields) > MAX_FIELDS:
-        refuse("fields", "too_many", f"at most {MAX_FIELDS} fields")
-    seen: set[str] = set()
-    for n, field in enumerate(fields):
-        at = f"fields.{n}"
-        if not _NAME.fullmatch(field.name):
-            refuse(f"{at}.name", "invalid_name", "letters, digits and _, beginning with a letter, at most 64")
-        elif field.name in RESERVED or field.name.startswith("consent_"):
-            refuse(f"{at}.name", "reserved_name", f"{field.name} has a meaning of its own")
-        elif field.name == "email" and field.type != "email":
-            refuse(f"{at}.type", "invalid_type", "the field email is of type email")
-        elif field.name in seen:
-            refuse(f"{at}.name", "duplicate", f"{field.name} is declared twice")
-        seen.add(field.name)
-        if len(field.label) > 500 or "\0" in field.label:
-            refuse(f"{at}.label", "too_long", "at most 500 characters, none of them NUL")
-        _check_options(f"{at}.options", field, refuse)
-
-
-def _check_options(at: str, field: Field, refuse: _Refusals) -> None:
-    if field.type != "select":
-        if field.options is not None:
-            refuse(at, "not_applicable", "only a select has options")
-        return
-    options = field.options or []
-    if not 1 <= len(options) <= MAX_OPTIONS or len(set(options)) != len(options):
-        refuse(at, "invalid_options", f"a select needs 1 to {MAX_OPTIONS} different options")
-    elif any(not option.strip() or len(option) > 200 or "\0" in option for option in options):
-        refuse(at, "invalid_options", "an option has 1 to 200 characters")
-
-
-def _check_consents(consents: Sequence[FormConsent], refuse: _Refusals) -> None:
-    if len(consents) > MAX_CONSENTS:
-        refuse("consents", "too_many", f"at most {MAX_CONSENTS} consents")
-    seen: set[str] = set()
-    for n, consent in enumerate(consents):
-        if not _PURPOSE.fullmatch(consent.purpose):
-            refuse(
-                f"consents.{n}.purpose",
-                "invalid_purpose",
-                "letters, digits and _ . -, beginning with a letter or digit, at most 64",
-            )
-        elif consent.purpose in seen:
-            refuse(f"consents.{n}.purpose", "duplicate", f"{consent.purpose} is asked twice")
-        seen.add(consent.purpose)
-        refuse.text(f"consents.{n}.text", consent.text, 5000)
-        if consent.policy_url is not None:
-            refuse.url(f"consents.{n}.policy_url", consent.policy_url)
-
-
-def _check_origins(origins: Sequence[str], refuse: _Refusals) -> list[str]:
-    if len(origins) > MAX_ORIGINS:
-        refuse("allowed_origins", "too_many", f"at most {MAX_ORIGINS} origins")
-    found: list[str] = []
-    for n, given in enumerate(origins):
-        origin = origin_of(given)
-        if origin is None or urlsplit(given).path not in {"", "/"} or "?" in given or "#" in given:
-            refuse(f"allowed_origins.{n}", "invalid_origin", "scheme and host, such as https://shop.example")
-        elif origin not in found:
-            found.append(origin)
-    return found
-
-
-def _check_sender(sender: Sender | None, refuse: _Refusals) -> Sender | None:
-    if sender is None:
-        return None
-    if len(sender.name) > 200 or re.search(r"[\x00-\x1f\x7f]", sender.name):
-        refuse("from.name", "invalid_name", "one line of at most 200 characters")
-    try:
-        return Sender(sender.name, addresses.parse(sender.email, field="from.email").email)
-    except Invalid as error:
-        for problem in error.errors:
-            refuse(problem.field, problem.code, problem.message)
-        return sender
+    lead_magnet: LeadMagnet | UnsetType | None = UNSET
 
 
 def origin_of(url: str) -> str | None:
