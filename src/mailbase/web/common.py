@@ -15,7 +15,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
-from minijinja import Environment, Markup
+from minijinja import Environment, Markup, pass_state
 
 from mailbase.audience.form_definition import origin_of
 from mailbase.config import Settings
@@ -34,7 +34,7 @@ from mailbase.http import PROBLEM, Problem, client_ip, header, request_id
 from mailbase.letters.templates import show_html
 from mailbase.optin.confirm import Witness
 from mailbase.optin.confirmation import Desk
-from mailbase.web.words import Language, Words, choose, words
+from mailbase.web.words import Language, choose, plural, words
 
 HERE: Final = Path(__file__).parent
 HTML: Final = "text/html"
@@ -62,7 +62,19 @@ def _engine() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         finalizer=lambda value: Markup(show_html(value)),
+        filters={"fill": _fill, "plural": _plural},
     )
+
+
+def _fill(text: str, **values: Any) -> str:
+    """``{{ words.unsubscribe.text | fill(email=email) }}``."""
+    return text.format(**values)
+
+
+@pass_state  # type: ignore[arg-type]  # its annotation knows no keywords
+def _plural(state: Any, table: Mapping[str, str], n: int, **values: Any) -> str:
+    """``{{ words.preferences.weeks | plural(n) }}``, in the page's language."""
+    return plural(state.lookup("lang"), table, n, **values)
 
 
 @cache
@@ -93,7 +105,7 @@ def page(
     """
     said = words(language)
     content = _engine().render_template(
-        f"{name}.html", lang=language, words=said_as(said), stylesheet=stylesheet(), **values
+        f"{name}.html", lang=language, words=said.table, stylesheet=stylesheet(), **values
     )
     origins = " ".join(
         dict.fromkeys(["'self'", *(origin for target in targets if target and (origin := origin_of(target)))])
@@ -118,12 +130,6 @@ def page(
             **(headers or {}),
         },
     )
-
-
-@cache
-def said_as(said: Words) -> dict[str, str]:
-    """Return the words as templates read them."""
-    return msgspec.structs.asdict(said)
 
 
 def message(
@@ -209,11 +215,12 @@ def refuse(request: AnyRequest, error: Exception) -> Response[Any]:
     language = language_of(request)
     said = words(language)
     title, text = {
-        403: (said.foreign_title, said.foreign_text),
-        404: (said.missing_title, said.missing_text),
-        410: (said.gone_title, said.gone_text),
-        429: (said.slow_title, said.slow_text.format(seconds=headers.get("Retry-After", "60"))),
-    }.get(status, (said.wrong_title, said.wrong_text))
+        403: (said.errors.foreign_title, said.errors.foreign_text),
+        404: (said.errors.missing_title, said.errors.missing_text),
+        410: (said.errors.gone_title, said.errors.gone_text),
+        413: (said.errors.large_title, said.errors.large_text),
+        429: (said.errors.slow_title, said.errors.plural("slow_text", int(headers.get("Retry-After", "60")))),
+    }.get(status, (said.errors.wrong_title, said.errors.wrong_text))
     return message(language, title, text, icon="note", status=status, headers=headers)
 
 

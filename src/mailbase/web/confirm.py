@@ -42,7 +42,7 @@ async def show_confirmation(
         "confirm",
         language,
         targets=[asked.form.definition.redirects.confirmed if asked.form else None],
-        title=said.confirm_title,
+        title=said.confirm.title,
         brand=asked.title,
         interests=asked.interests,
         consents=[{"text": consent.text, "policy_url": consent.policy_url or ""} for consent in asked.consents],
@@ -87,9 +87,11 @@ async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[A
     language = language_of(request, asked.locale, default=(await account.get(db)).locale)
     said = words(language)
     if asked.state == "void":
-        return message(language, said.used_title, said.used_text, icon="note", brand=asked.title)
+        return message(language, said.confirm.used_title, said.confirm.used_text, icon="note", brand=asked.title)
     own = asked.form.definition.texts.confirmed if asked.form else None
-    return message(language, said.confirmed_title, own or said.confirmed_text, icon="done", brand=asked.title)
+    return message(
+        language, said.confirm.confirmed_title, own or said.confirm.confirmed_text, icon="done", brand=asked.title
+    )
 
 
 ROUTES: Final = [show_confirmation, confirm_subscription]

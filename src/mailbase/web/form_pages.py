@@ -36,14 +36,14 @@ def _fields(form: Form, language: Language) -> list[dict[str, Any]]:
     """Return the questions in order; the address comes first unless the owner put it elsewhere."""
     own = list(form.definition.fields)
     if not any(field.name == "email" for field in own):
-        own.insert(0, Field("email", form.definition.texts.email or words(language).email, "email", required=True))
+        own.insert(0, Field("email", form.definition.texts.email or words(language).form.email, "email", required=True))
     return [_field(field, language) for field in own]
 
 
 def _field(field: Field, language: Language) -> dict[str, Any]:
     is_address = field.name == "email"
     kind, mode = _INPUTS.get(field.type, ("", ""))
-    label = field.label or (words(language).email if is_address else field.name.replace("_", " ").capitalize())
+    label = field.label or (words(language).form.email if is_address else field.name.replace("_", " ").capitalize())
     auto = {"email": "email", "phone": "tel"}.get(field.type) or _AUTOCOMPLETE.get(field.name, "")
     return {
         "name": field.name,
@@ -63,21 +63,21 @@ def _title(form: Form) -> str:
 
 
 def _button(form: Form, language: Language) -> str:
-    return form.definition.texts.button or words(language).subscribe
+    return form.definition.texts.button or words(language).form.subscribe
 
 
 def _note(form: Form, language: Language) -> str:
     said = words(language)
-    return form.definition.texts.note or (said.note if form.definition.double_opt_in else said.note_at_once)
+    return form.definition.texts.note or (said.form.note if form.definition.double_opt_in else said.form.note_at_once)
 
 
 def pending_words(form: Form, language: Language) -> tuple[str, str]:
     """Return title and text of what every visitor is told after sending the form, whatever their address's history."""
     said = words(language)
     title, text = (
-        (said.pending_title, said.pending_text)
+        (said.form.pending_title, said.form.pending_text)
         if form.definition.double_opt_in
-        else (said.at_once_title, said.at_once_text)
+        else (said.form.at_once_title, said.form.at_once_text)
     )
     return title, form.definition.texts.pending or text
 
@@ -159,12 +159,12 @@ def config_of(form: Form, language: Language, public_url: str, time: str) -> dic
             "intro": definition.texts.intro or "",
             "button": _button(form, language),
             "note": _note(form, language),
-            "choose": said.choose,
-            "pick": said.pick,
-            "optional": said.optional,
-            "policy": said.policy,
-            "sending": said.sending,
-            "failed": said.failed,
+            "choose": said.form.choose,
+            "pick": said.form.pick,
+            "optional": said.form.optional,
+            "policy": said.form.policy,
+            "sending": said.form.sending,
+            "failed": said.form.failed,
             "pending_title": pending_title,
             "pending": pending,
         },

@@ -92,25 +92,25 @@ async def _show(request: AnyRequest, db: Connection, subscriber_id: int, done: s
         link = request.url.path
         return message(
             language,
-            said.left_title,
-            said.left_text.format(email=email),
+            said.unsubscribe.left_title,
+            said.unsubscribe.left_text.format(email=email),
             icon="done",
             link=link,
-            link_text=said.left_back,
+            link_text=said.unsubscribe.left_back,
         )
     away = person.status not in {"active", "archived"}
-    notices = {"saved": said.preferences_saved, "asked": said.preferences_asked}
+    notices = {"saved": said.preferences.saved, "asked": said.preferences.asked}
     return page(
         "preferences",
         language,
-        title=said.preferences_title,
+        title=said.preferences.title,
         brand="",
-        who=said.preferences_for.format(email=email),
+        who=said.preferences.who.format(email=email),
         topics=[
             {"slug": t.slug, "name": t.name, "description": t.description or "", "chosen": t.chosen}
             for t in person.topics
         ],
-        notice=notices.get(done) or (said.preferences_left if away else ""),
+        notice=notices.get(done) or (said.preferences.left if away else ""),
         away=away,
     )
 

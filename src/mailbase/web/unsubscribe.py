@@ -44,11 +44,11 @@ async def show_unsubscribe(
         return await _left(request, db, tokens, numbers, person)
     language = language_of(request, person.locale, default=(await account.get(db)).locale)
     said = words(language)
-    text = said.leave_text.format(email=masked(person.email))
+    text = said.unsubscribe.text.format(email=masked(person.email))
     return page(
         "unsubscribe",
         language,
-        title=said.leave_title,
+        title=said.unsubscribe.title,
         brand="",
         text=text,
         preferences=f"/p/{tokens.sign('preferences', *numbers)}",
@@ -89,15 +89,15 @@ async def _left(
     language = language_of(request, person.locale if person else None, default=(await account.get(db)).locale)
     said = words(language)
     if person is None:
-        return message(language, said.left_title, said.left_text.format(email="…"), icon="done")
+        return message(language, said.unsubscribe.left_title, said.unsubscribe.left_text.format(email="…"), icon="done")
     link = f"/p/{tokens.sign('preferences', *numbers)}"
     return message(
         language,
-        said.left_title,
-        said.left_text.format(email=masked(person.email)),
+        said.unsubscribe.left_title,
+        said.unsubscribe.left_text.format(email=masked(person.email)),
         icon="done",
         link=link,
-        link_text=said.left_back,
+        link_text=said.unsubscribe.left_back,
     )
 
 

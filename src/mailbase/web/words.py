@@ -1,204 +1,236 @@
-"""What the public pages say, in English and Russian; any other language reads English."""
+"""What the public pages say: one TOML file a language, read as ``words(language).section.key``.
 
-from collections.abc import Sequence
-from typing import Final, Literal
+English and Russian are ours; an owner adds others in ``DATA_DIR/locales/xx.toml``. Whatever such a file leaves out is ours, or English. A
+sentence may be filled in (``{email}``) with what the English one names, and nothing else; a table is one sentence in its plural
+forms, ``{n}`` the number.
+"""
 
-from msgspec import Struct
+import re
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
-Language = Literal["en", "ru"]
+from mailbase.errors import ConfigError
+from mailbase.web import plurals
 
+Language = str
+"""The primary subtag of a language the pages speak: ``en``, ``ru``, or an owner's."""
+Text = str | list[str] | dict[str, str]
+Table = Mapping[str, Mapping[str, Text]]
 
-class Words(Struct, frozen=True):
-    """One language's sentences; ``{…}`` are filled in by the page."""
-
-    email: str
-    subscribe: str
-    note: str
-    note_at_once: str
-    choose: str
-    pick: str
-    optional: str
-    policy: str
-    mistakes: str
-    pending_title: str
-    pending_text: str
-    at_once_title: str
-    at_once_text: str
-    confirm_title: str
-    confirm_text: str
-    confirm_chosen: str
-    confirm_agreed: str
-    confirm_button: str
-    confirm_ignore: str
-    confirmed_title: str
-    confirmed_text: str
-    used_title: str
-    used_text: str
-    gone_title: str
-    gone_text: str
-    missing_title: str
-    missing_text: str
-    slow_title: str
-    slow_text: str
-    wrong_title: str
-    wrong_text: str
-    foreign_title: str
-    foreign_text: str
-    leave_title: str
-    leave_text: str
-    leave_button: str
-    leave_instead: str
-    left_title: str
-    left_text: str
-    left_back: str
-    preferences_title: str
-    preferences_for: str
-    preferences_none: str
-    preferences_save: str
-    preferences_saved: str
-    preferences_asked: str
-    preferences_left: str
-    preferences_return: str
-    everything_title: str
-    everything_text: str
-    everything_button: str
-    sending: str
-    failed: str
+HERE: Final = Path(__file__).parent / "locales"
+ENGLISH: Final = "en"
+MOST_FILE: Final = 128 * 1024
+MOST_TEXT: Final = 1000
+_TAG: Final = re.compile(r"[a-z]{2,3}")
 
 
-ENGLISH: Final = Words(
-    email="E-mail address",
-    subscribe="Subscribe",
-    note="We send you a letter to confirm. You can leave with one click at any time.",
-    note_at_once="You can leave with one click at any time.",
-    choose="What would you like to read?",
-    pick="Please choose",
-    optional="optional",
-    policy="Privacy policy",
-    mistakes="Something is missing. Please look at the marked fields.",
-    pending_title="Look into your mailbox",
-    pending_text="We have sent you a letter. Press the button in it, and you are subscribed. Nothing there? Look into the spam folder, too.",
-    at_once_title="Thank you",
-    at_once_text="Your choice has reached us. Should we need your confirmation, you find a letter from us in your mailbox.",
-    confirm_title="One last click",
-    confirm_text="Confirm that this is your address, and we will write to you.",
-    confirm_chosen="You chose",
-    confirm_agreed="You agree to this",
-    confirm_button="Yes, subscribe me",
-    confirm_ignore="You did not ask for this? Just close the page, and nothing happens.",
-    confirmed_title="You are subscribed",
-    confirmed_text="Thank you. Your address is confirmed; the next letter comes to you.",
-    used_title="This link has done its work",
-    used_text="You have left us since. To come back, please use the form once more.",
-    gone_title="This link is no longer valid",
-    gone_text="Its time is over. Please subscribe once more, and we will send you a new one.",
-    missing_title="There is nothing here",
-    missing_text="The address is incomplete, or it changed on its way. Please open the link in the letter once more.",
-    slow_title="A little slower, please",
-    slow_text="Too many tries came from your network. Please try again in {seconds} seconds.",
-    wrong_title="That did not work",
-    wrong_text="We could not read what was sent. Please go back and try once more.",
-    foreign_title="Not from this page",
-    foreign_text="This form may not be used from the page you came from.",
-    leave_title="Leave us?",
-    leave_text="{email} will get no more letters from us.",
-    leave_button="Unsubscribe",
-    leave_instead="Choose topics instead",
-    left_title="You have left",
-    left_text="We will not write to {email} any more.",
-    left_back="Changed your mind? Choose what you would like to read.",
-    preferences_title="What would you like to read?",
-    preferences_for="for {email}",
-    preferences_none="There are no topics to choose from.",
-    preferences_save="Save",
-    preferences_saved="Saved.",
-    preferences_asked="We have sent you a letter. Press the button in it, and we will write to you again.",
-    preferences_left="You get no letters from us at present. Choose topics and save: we send you a letter to confirm.",
-    preferences_return="Subscribe again",
-    everything_title="Leave everything",
-    everything_text="One click, and we write no more.",
-    everything_button="Unsubscribe from everything",
-    sending="One moment…",
-    failed="That did not work. Please try again.",
-)
-RUSSIAN: Final = Words(
-    email="Адрес эл. почты",
-    subscribe="Подписаться",
-    note="Мы пришлём письмо для подтверждения. Отписаться можно в любой момент одним нажатием.",
-    note_at_once="Отписаться можно в любой момент одним нажатием.",
-    choose="О чём вам интересно читать?",
-    pick="Выберите",
-    optional="необязательно",
-    policy="Политика конфиденциальности",
-    mistakes="Чего-то не хватает. Посмотрите на отмеченные поля.",
-    pending_title="Загляните в почту",
-    pending_text="Мы отправили вам письмо. Нажмите в нём кнопку, и вы подписаны. Письма нет? Проверьте папку «Спам».",
-    at_once_title="Спасибо",
-    at_once_text="Мы получили ваш выбор. Если понадобится подтверждение, вы найдёте в почте письмо от нас.",
-    confirm_title="Остался один шаг",
-    confirm_text="Подтвердите, что это ваш адрес, и мы начнём вам писать.",
-    confirm_chosen="Вы выбрали",
-    confirm_agreed="Вы соглашаетесь с этим",
-    confirm_button="Да, подписаться",
-    confirm_ignore="Вы об этом не просили? Просто закройте страницу, ничего не произойдёт.",
-    confirmed_title="Вы подписаны",
-    confirmed_text="Спасибо. Адрес подтверждён, следующее письмо придёт и вам.",
-    used_title="Эта ссылка уже сработала",
-    used_text="С тех пор вы отписались. Чтобы вернуться, заполните форму ещё раз.",
-    gone_title="Ссылка больше не действует",
-    gone_text="Её срок истёк. Подпишитесь ещё раз, и мы пришлём новую.",
-    missing_title="Здесь ничего нет",
-    missing_text="Адрес неполон или изменился по дороге. Откройте ссылку из письма ещё раз.",
-    slow_title="Чуть помедленнее",
-    slow_text="Из вашей сети было слишком много попыток. Попробуйте снова через {seconds} с.",
-    wrong_title="Не получилось",
-    wrong_text="Мы не смогли прочитать отправленное. Вернитесь и попробуйте ещё раз.",
-    foreign_title="Не с этой страницы",
-    foreign_text="Этой формой нельзя пользоваться со страницы, с которой вы пришли.",
-    leave_title="Отписаться?",
-    leave_text="На {email} больше не придёт ни одного нашего письма.",
-    leave_button="Отписаться",
-    leave_instead="Лучше выбрать темы",
-    left_title="Вы отписались",
-    left_text="Мы больше не будем писать на {email}.",
-    left_back="Передумали? Выберите, о чём хотите читать.",
-    preferences_title="О чём вам интересно читать?",
-    preferences_for="для {email}",
-    preferences_none="Пока нет тем, из которых можно выбрать.",
-    preferences_save="Сохранить",
-    preferences_saved="Сохранено.",
-    preferences_asked="Мы отправили вам письмо. Нажмите в нём кнопку, и мы снова начнём писать.",
-    preferences_left="Сейчас вы не получаете наших писем. Выберите темы и сохраните: мы пришлём письмо для подтверждения.",
-    preferences_return="Подписаться снова",
-    everything_title="Отписаться от всего",
-    everything_text="Одно нажатие, и мы больше не пишем.",
-    everything_button="Отписаться от всех писем",
-    sending="Секунду…",
-    failed="Не получилось. Попробуйте ещё раз.",
-)
+class Section:
+    """The sentences of one page: ``said.confirm.title``, ``said.errors.plural("slow_text", 3)``."""
+
+    def __init__(self, language: Language, texts: Mapping[str, Text]) -> None:
+        self._language = language
+        self._texts = texts
+
+    def __getattr__(self, key: str) -> str:
+        """Return a sentence as it stands; ``{…}`` are the caller's to ``format``."""
+        if isinstance(text := self._texts.get(key), str):
+            return text
+        raise AttributeError(key)
+
+    def plural(self, key: str, n: int, **values: Any) -> str:
+        """Return a sentence in the form ``n`` takes, filled in."""
+        if isinstance(table := self._texts.get(key), dict):
+            return plural(self._language, table, n, **values)
+        raise AttributeError(key)
+
+
+class Words:
+    """One language."""
+
+    def __init__(self, language: Language, table: Table) -> None:
+        self.language = language
+        self.table = table
+        """As templates read it: ``words.section.key``."""
+        self._sections = {name: Section(language, texts) for name, texts in table.items()}
+
+    def __getattr__(self, name: str) -> Section:
+        """Return a section."""
+        try:
+            return self._sections[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def date(self, at: datetime, *, time: bool = False) -> str:
+        """Return a date as people write it in this language, in the time zone ``at`` carries; UTC is said."""
+        dates = self.table["dates"]
+        months = dates["months"]
+        said = self.dates.date.format(day=at.day, month=months[at.month - 1], year=at.year)  # type: ignore[index]
+        if time:
+            said = self.dates.time.format(date=said, hour=f"{at.hour:02}", minute=f"{at.minute:02}")
+            said += f" {self.dates.utc}" if at.tzname() == "UTC" else ""
+        return said
+
+
+def plural(language: Language, table: Mapping[str, str], n: int, **values: Any) -> str:
+    """Return the form of a sentence that ``n`` takes, filled in."""
+    text = table.get(plurals.form(language, n)) or table["other"]
+    return text.format(n=n, **values)
+
+
+class Languages:
+    """The languages the pages speak."""
+
+    def __init__(self, tables: Mapping[Language, Table]) -> None:
+        self._words = {language: Words(language, table) for language, table in tables.items()}
+
+    def __iter__(self) -> Any:
+        """Return the languages' tags."""
+        return iter(self._words)
+
+    def words(self, language: Language) -> Words:
+        """Return the sentences of a language, or the English ones."""
+        return self._words.get(language) or self._words[ENGLISH]
+
+    def choose(self, *locales: str | None, accept: str = "", default: str | None = None) -> Language:
+        """Return the first of these language tags that is given, else what ``Accept-Language`` likes best, else the default's."""
+        for locale in locales:
+            if locale:
+                return self._spoken(locale) or ENGLISH
+        for tag in _liked(accept):
+            if spoken := self._spoken(tag):
+                return spoken
+        return self._spoken(default or "") or ENGLISH
+
+    def _spoken(self, tag: str) -> Language | None:
+        primary = tag.strip().lower().replace("_", "-").split("-")[0]
+        return primary if primary in self._words else None
+
+
+@cache
+def built_in() -> Mapping[Language, Table]:
+    """Return our own languages."""
+    return MappingProxyType({file.stem: read(file) for file in sorted(HERE.glob("*.toml"))})
+
+
+def read(file: Path) -> Table:
+    """Read one language; what an owner's file leaves out is English.
+
+    Raises:
+        ConfigError: the file is no TOML, or says something no page asks for or can fill in; with its name and the key.
+
+    """
+    try:
+        if file.stat().st_size > MOST_FILE:
+            raise ConfigError(f"{file}: larger than {MOST_FILE // 1024} kB")
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if file == HERE / f"{ENGLISH}.toml":
+        return given
+    if not _TAG.fullmatch(file.stem):
+        raise ConfigError(f"{file}: a language's file is called by its tag, as de.toml")
+    if wrong := mistake(file.stem, given):
+        raise ConfigError(f"{file}: {wrong}")
+    ours = HERE / file.name
+    return merged(read(ours) if ours.exists() and file != ours else built_in_english(), given)
+
+
+@cache
+def built_in_english() -> Table:
+    """Return what every other language is held against."""
+    return read(HERE / f"{ENGLISH}.toml")
+
+
+def merged(under: Table, over: Mapping[str, Mapping[str, Text]]) -> Table:
+    """Return a language with some of its sentences replaced."""
+    return {name: {**texts, **over.get(name, {})} for name, texts in under.items()}
+
+
+def mistake(language: Language, given: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with somebody's sentences, or None: a key we do not have, a place we cannot fill in, a missing plural."""
+    english = built_in_english()
+    for section, texts in given.items():
+        if section not in english:
+            return f"[{section}] is no section"
+        if not isinstance(texts, dict):
+            return f"{section} is a table"
+        for key, text in texts.items():
+            if key not in english[section]:
+                return f"{section}.{key} is no key"
+            if wrong := _wrong(language, text, english[section][key]):
+                return f"{section}.{key} {wrong}"
+    return None
+
+
+def _wrong(language: Language, text: Any, english: Text) -> str | None:
+    if isinstance(english, list):
+        good = isinstance(text, list) and len(text) == len(english) and all(isinstance(item, str) for item in text)
+        return None if good else f"is a list of {len(english)} words"
+    if isinstance(english, dict):
+        needed = plurals.forms(language)
+        if not isinstance(text, dict) or set(needed) - set(text) or set(text) - {*needed, "other"}:
+            return f"has the forms {', '.join(needed)}"
+        allowed = _places(english["other"]) or set()
+        return next((wrong for form in text.values() if (wrong := _wrong_text(form, allowed))), None)
+    return _wrong_text(text, _places(english) or set())
+
+
+def _wrong_text(text: Any, allowed: set[str]) -> str | None:
+    if not isinstance(text, str) or len(text) > MOST_TEXT:
+        return f"is a text of at most {MOST_TEXT} characters"
+    places = _places(text)
+    if places is None:
+        return "has a brace too many or too few"
+    if unknown := sorted(places - allowed):
+        return f"cannot fill in {{{unknown[0]}}}"
+    return None
+
+
+def _places(text: str) -> set[str] | None:
+    """Return what a text wants filled in; None where it is not written as it should be."""
+    try:
+        parsed = list(string.Formatter().parse(text))
+    except ValueError:
+        return None
+    if any(spec or conversion for _, name, spec, conversion in parsed if name is not None):
+        return None
+    return {name for _, name, _, _ in parsed if name is not None}
+
+
+def with_files(folder: Path) -> Mapping[Language, Table]:
+    """Return our languages and those an owner keeps in ``folder``.
+
+    Raises:
+        ConfigError: a file cannot be used.
+
+    """
+    return MappingProxyType({**built_in(), **{file.stem: read(file) for file in sorted(folder.glob("*.toml"))}})
+
+
+SPOKEN: Final[ContextVar[Languages | None]] = ContextVar("SPOKEN", default=None)
+"""What the installation that answers this request speaks, its owner's own words included."""
+
+
+@cache
+def _ours() -> Languages:
+    return Languages(built_in())
 
 
 def words(language: Language) -> Words:
     """Return the sentences of a language."""
-    return RUSSIAN if language == "ru" else ENGLISH
+    return (SPOKEN.get() or _ours()).words(language)
 
 
 def choose(*locales: str | None, accept: str = "", default: str | None = None) -> Language:
     """Return the first of these language tags that is given, else what ``Accept-Language`` likes best, else the default's."""
-    for locale in locales:
-        if locale:
-            return "ru" if _primary(locale) == "ru" else "en"
-    for tag in _liked(accept):
-        primary = _primary(tag)
-        if primary == "ru":
-            return "ru"
-        if primary == "en":
-            return "en"
-    return "ru" if _primary(default or "") == "ru" else "en"
-
-
-def _primary(tag: str) -> str:
-    return tag.strip().lower().replace("_", "-").split("-")[0]
+    return (SPOKEN.get() or _ours()).choose(*locales, accept=accept, default=default)
 
 
 def _liked(accept: str) -> Sequence[str]:
