@@ -166,6 +166,8 @@ CURRENT = PAST + 1
 EVERYBODY = (True, None, None, False, None, None, NOW)
 LANES = (["google", "other"], [50, 50], LEASE, None, [0, 0], [15 << TIER_BITS] * 2, None, None)
 KEY = {"deliveries_pkey"}
+PERSONAL = KEY | {"deliveries_subscriber"}
+"""And of those who asked for fewer letters, what they had."""
 QUEUE = {"deliveries_queue", "deliveries_again"}
 
 CASES = {
@@ -177,8 +179,8 @@ CASES = {
     "held": (leases.HELD, [[FENCE], None], {"deliveries_leased"}),
     "release": (leases.RELEASE, [BATCH, FENCE], KEY),
     "expire": (leases.EXPIRE, [None, 1000, 2 * LEASE], {"deliveries_leased"} | KEY),
-    "mark": (marks.MARK_CAMPAIGN, [BATCH, ["p@d.example"] * 64, FENCE, CURRENT, None, False, "none", "relay"], KEY),
-    "judge": (marks.JUDGE_CAMPAIGN, [BATCH, FENCE, CURRENT, None], KEY),
+    "mark": (marks.MARK_CAMPAIGN, [BATCH, ["p@d.example"] * 64, FENCE, CURRENT, None, False, "none", "relay"], PERSONAL),
+    "judge": (marks.JUDGE_CAMPAIGN, [BATCH, FENCE, CURRENT, None], PERSONAL),
     "postpone": (marks.POSTPONE, [BATCH[0], FENCE, None], KEY),
     "send back": (marks.SEND_BACK, [BATCH, ["expired"] * 64], KEY),
     "mark of messages": (marks.MARK_MESSAGES, [BATCH, [""] * 64, FENCE, None, "relay", False], KEY),
@@ -195,7 +197,7 @@ CASES = {
     "soft bounces": (soft_bounces.COUNT, [17, 200_000], KEY | {"deliveries_subscriber"}),
     "start": (fan_out.START_DUE, [None], set()),
     "fanning": (fan_out.FANNING, [], set()),
-    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], set()),
+    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_subscriber"}),
     "slice": (
         deliveries.CREATE_SLICE,
         [CURRENT + 2, 2, list(range(10_001, 11_001)), None, 30, 30, 90, 180],

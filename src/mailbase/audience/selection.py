@@ -1,6 +1,7 @@
 """Whom a campaign is for: a rule over subscribers, as static SQL with nullable arrays.
 
-Any of a list, AND between keys; any match of ``exclude`` excludes; only the active, and not those who paused their letters.
+Any of a list, AND between keys; any match of ``exclude`` excludes; only the active, and neither those who paused their letters nor
+those who asked for fewer (weekly or monthly at most) and had one of a campaign lately, or have one on its way.
 A rule that names nobody (``all`` false, no lists) is for nobody: writing to everyone has to be said. Interests are kept
 by id, so that a renamed slug changes nothing and a deleted one matches nobody.
 """
@@ -119,8 +120,19 @@ WHERE s.status = 'active'
     AND ($2::bigint[] IS NULL OR s.interests && $2)
     AND ($3::text[] IS NULL OR s.tags && $3)
     AND NOT ($4::boolean OR s.interests && COALESCE($5::bigint[], '{}') OR s.tags && COALESCE($6::text[], '{}'))
+    AND (s.frequency = 'all' OR NOT EXISTS (
+        SELECT FROM deliveries AS earlier
+        WHERE earlier.subscriber_id = s.id AND earlier.campaign_id IS NOT NULL AND (
+            earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > $7
+                - CASE s.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
+            OR earlier.state::text IN ('queued', 'leased', 'handing_over', 'deferred')
+                AND (SELECT status FROM campaigns WHERE campaigns.id = earlier.campaign_id) = 'sending')))
 """
-"""$1–$3 who, $4–$6 who not, $7 as of when: whoever joined later is not in it."""
+"""$1–$3 who, $4–$6 who not, $7 as of when: whoever joined later is not in it.
+
+A week is six days and a half, a month 27 days: a newsletter that goes out each Thursday reaches everybody on weekly each Thursday,
+whatever the hour the last one arrived at. A paused campaign's letters hold nobody back; the mark looks once more when they go on.
+"""
 
 
 def _arguments(rule: Rule, at: datetime) -> tuple[Any, ...]:
@@ -164,3 +176,16 @@ SLICE: Final = "SELECT s.id FROM subscribers AS s" + WHO + "AND s.id > $8 AND s.
 async def slice_of(db: Connection, rule: Rule, *, at: datetime, after: int, upper: int, limit: int) -> list[int]:
     """Return the next ids of the audience, ascending, above ``after`` and up to ``upper``."""
     return [row["id"] for row in await db.fetch(SLICE, *_arguments(rule, at), after, upper, limit)]
+
+
+CHOOSY: Final = """
+SELECT pg_advisory_xact_lock(7236524) FROM (SELECT FROM subscribers WHERE frequency <> 'all' AND id > $1 AND id <= $2 LIMIT 1) AS anybody
+"""
+
+
+async def take_turns(db: Connection, *, after: int, upper: int) -> None:
+    """Wait for the slices of other campaigns where anybody asked for fewer letters, until this transaction ends.
+
+    Two slices at once would not see each other's letters, and each give the same person one. To be called before ``slice_of``.
+    """
+    await db.execute(CHOOSY, after, upper)

@@ -67,6 +67,7 @@ async def _create_slice(db: Connection, now: datetime | None, size: int) -> bool
         return False
     upper = row["audience_upper_id"]
     rule = selection.load(row["audience"])
+    await selection.take_turns(db, after=row["fan_out_after"], upper=upper)
     ids = await selection.slice_of(
         db,
         rule,

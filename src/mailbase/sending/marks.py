@@ -1,8 +1,8 @@
 """The mark ``handing_over``: the one promise, committed for a whole batch before any of its content goes out.
 
 Everything that can hold a letter back is looked at in that same statement, so it holds from that moment on: is the letter
-still ours? is its campaign still sending, and in time? is the person still active, at this address, and not suppressed? has
-the domain's allowance room? What fails the look goes back to the queue, or is skipped with the reason.
+still ours? is its campaign still sending, and in time? is the person still active, at this address, not suppressed, and not
+pausing or had one too lately? has the domain's allowance room? What fails the look goes back to the queue, or is skipped with the reason.
 """
 
 from collections import Counter
@@ -53,6 +53,13 @@ FROM unnest($1::bigint[], $2::text[]) AS letter (id, email), subscribers AS subs
 WHERE EXISTS (SELECT FROM campaign) AND delivery.id = letter.id AND delivery.fence = $3
   AND delivery.state::text = 'leased' AND delivery.lease_until > COALESCE($5, now())
   AND subscriber.id = delivery.subscriber_id AND subscriber.status = 'active' AND subscriber.email = letter.email
+  AND (subscriber.paused_until IS NULL OR subscriber.paused_until <= COALESCE($5, now()))
+  AND (subscriber.frequency = 'all' OR NOT EXISTS (
+    SELECT FROM deliveries AS earlier
+    WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $4
+      AND (earlier.state::text = 'handing_over' OR earlier.state::text IN ('sent', 'unknown')
+        AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($5, now())
+          - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END)))
   AND NOT EXISTS (SELECT FROM suppressions WHERE suppressions.value = subscriber.email_key)
   AND NOT EXISTS (SELECT FROM suppressions WHERE suppressions.value = subscriber.domain)
 RETURNING delivery.id
@@ -66,6 +73,14 @@ SELECT delivery.id, delivery.campaign_id, delivery.provider, CASE
     WHEN subscriber.id IS NULL THEN 'erased'
     WHEN subscriber.status <> 'active' THEN subscriber.status
     WHEN EXISTS (SELECT FROM suppressions WHERE suppressions.value IN (subscriber.email_key, subscriber.domain)) THEN 'suppressed'
+    WHEN subscriber.paused_until > COALESCE($4, now()) THEN 'paused'
+    WHEN subscriber.frequency <> 'all' AND EXISTS (
+        SELECT FROM deliveries AS earlier
+        WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $3
+            AND (earlier.state::text = 'handing_over' OR earlier.state::text IN ('sent', 'unknown')
+                AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($4, now())
+                    - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END)
+    ) THEN 'frequency'
 END AS reason
 FROM deliveries AS delivery
 JOIN campaigns AS campaign ON campaign.id = $3
