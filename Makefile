@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help up demo test lint types imports format chaos bench wheel image lock clean
+.PHONY: help up demo test lint types imports format screens chaos bench wheel image lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +47,10 @@ imports: .venv/dev  ## imports point down
 format: .venv/dev  ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+screens: .venv/dev  ## take the pictures in docs/screens anew
+	rm -rf docs/screens
+	MAILBASE_SCREENS=docs/screens $(BIN)/python -m pytest -m browser
 
 chaos: .venv/dev  ## 10,000 letters through kills, stops and a rough server, every row counted (SEED=, LETTERS=)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(LETTERS),--letters $(LETTERS))

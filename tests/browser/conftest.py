@@ -2,7 +2,10 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -24,10 +27,11 @@ FLAGS = [
 
 
 class Shop:
-    """A page of another origin; ``html`` is what it serves at every path."""
+    """A page of another origin; ``html`` is what it serves at every path, under the policy ``csp``."""
 
     def __init__(self) -> None:
         self.html = ""
+        self.csp = ""
         self.url = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,20 +39,37 @@ class Shop:
         while (await reader.readline()).strip():
             pass
         body = self.html.encode()
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-            % len(body)
-            + body
-        )
+        policy = f"Content-Security-Policy: {self.csp}\r\n" if self.csp else ""
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{policy}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
         await writer.drain()
         writer.close()
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[str]:
+    """Chromium, as it is installed, once a run: starting it is what a browser test costs. The address it listens at."""
+    folder = Path(tempfile.mkdtemp(prefix="mailbase-chromium-"))
+    command = [shutil.which("chromium") or "chromium", "--headless", *FLAGS, "--remote-debugging-port=0"]
+    process = subprocess.Popen(
+        [*command, f"--user-data-dir={folder}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    said = folder / "DevToolsActivePort"
+    try:
+        until(lambda: said.exists() and len(said.read_text().splitlines()) == 2, "Chromium listens", 60)
+        port, path = said.read_text().splitlines()
+        yield f"ws://127.0.0.1:{port}{path}"
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-async def browser() -> AsyncGenerator[Browser]:
-    """Chromium, as it is installed."""
+async def browser(chromium: str) -> AsyncGenerator[Browser]:
+    """The run's Chromium; what a test opens in it is closed after the test."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = await playwright.chromium.connect_over_cdp(chromium)
         yield browser
         await browser.close()
 
