@@ -34,6 +34,7 @@ from mailbase.api import inbound_raw as api_inbound_raw
 from mailbase.api import interests as api_interests
 from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
+from mailbase.api import lead_magnets as api_lead_magnets
 from mailbase.api import messages as api_messages
 from mailbase.api import providers as api_providers
 from mailbase.api import relays as api_relays
@@ -112,6 +113,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
 PUBLIC: Final[tuple[ModuleType, ...]] = (
     health,
     docs,
+    api_lead_magnets,
     subscribe,
     confirm,
     preferences,
@@ -127,6 +129,7 @@ BODY_LIMIT: Final = 1024 * 1024
 POOL_SIZE: Final = 10
 
 STATUS: Final[dict[type[BaseException], int]] = {
+    downloads,
     Malformed: 400,
     Invalid: 422,
     NotFound: 404,

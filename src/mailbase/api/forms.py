@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
+from mailbase.api import lead_magnets
 from mailbase.api.common import Listing, Page, paged, scope
 from mailbase.audience import form_counts, forms
 from mailbase.audience.form_checks import check
@@ -19,7 +20,6 @@ from mailbase.audience.form_definition import (
     Field,
     FormChanges,
     FormConsent,
-    LeadMagnet,
     NewForm,
     Protection,
     Redirects,
@@ -30,7 +30,8 @@ from mailbase.audience.forms import Form
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, gathered
-from mailbase.optin import letter, senders
+from mailbase.optin import letter, magnets, senders
+from mailbase.optin.magnets import Magnet
 
 
 class FormOut(Struct, kw_only=True):
@@ -52,14 +53,18 @@ class FormOut(Struct, kw_only=True):
     locale: str | None
     texts: Texts
     protection: Protection
-    lead_magnet: LeadMagnet | None
+    lead_magnet: lead_magnets.LeadMagnetOut | None
     embed_html: str
     hosted_url: str
     created_at: datetime
     updated_at: datetime
 
 
-def _shown(form: Form, settings: Settings) -> FormOut:
+async def _out(db: Connection, form: Form, settings: Settings) -> FormOut:
+    return _shown(form, settings, (await magnets.of_forms(db, [form.id])).get(form.id))
+
+
+def _shown(form: Form, settings: Settings, magnet: Magnet | None) -> FormOut:
     public = settings.public_url
     return FormOut(
         id=form.id,
@@ -68,7 +73,7 @@ def _shown(form: Form, settings: Settings) -> FormOut:
         hosted_url=f"{public}/f/{form.key}",
         created_at=form.created_at,
         updated_at=form.updated_at,
-        **msgspec.structs.asdict(form.definition),
+        **{**msgspec.structs.asdict(form.definition), "lead_magnet": lead_magnets.shown(magnet)},
     )
 
 
@@ -93,7 +98,7 @@ async def create_form(
     db: NamedDependency[Connection], settings: NamedDependency[Settings], data: JSONBody[NewForm]
 ) -> FormOut:
     """Make a form. `name`, `from` and `interests` or `fields` suffice."""
-    return _shown(await forms.create(db, await _checked(db, data, settings)), settings)
+    return await _out(db, await forms.create(db, await _checked(db, data, settings)), settings)
 
 
 @get("/forms", guards=[scope("forms:read")], operation_id="list_forms", tags=["Forms"])
@@ -101,7 +106,9 @@ async def list_forms(
     db: NamedDependency[Connection], settings: NamedDependency[Settings], page: NamedDependency[Page]
 ) -> Listing[FormOut]:
     """List the forms, newest first."""
-    found = [_shown(form, settings) for form in await forms.page(db, before=page.before, limit=page.take)]
+    listed = await forms.page(db, before=page.before, limit=page.take)
+    gifts = await magnets.of_forms(db, [form.id for form in listed])
+    found = [_shown(form, settings, gifts.get(form.id)) for form in listed]
     return paged(page, found, total=await forms.count(db) if page.include_total else None)
 
 
@@ -110,7 +117,7 @@ async def get_form(
     db: NamedDependency[Connection], settings: NamedDependency[Settings], form_id: FromPath[int]
 ) -> FormOut:
     """Return one form."""
-    return _shown(await forms.get(db, form_id), settings)
+    return await _out(db, await forms.get(db, form_id), settings)
 
 
 @patch("/forms/{form_id:int}", guards=[scope("forms:write")], operation_id="update_form", tags=["Forms"])
@@ -124,7 +131,7 @@ async def update_form(
     form = await forms.get(db, form_id)
     named = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not msgspec.UNSET}
     changed = await _checked(db, msgspec.structs.replace(form.definition, **named), settings)
-    return _shown(await forms.update(db, form_id, changed), settings)
+    return await _out(db, await forms.update(db, form_id, changed), settings)
 
 
 @delete("/forms/{form_id:int}", guards=[scope("forms:write")], operation_id="delete_form", tags=["Forms"])

@@ -85,7 +85,10 @@ MULTIPART: Final[dict[str, dict[str, Any]]] = {
             "description": "What to do with it.",
             "examples": ['{"consent": {"purpose": "newsletter", "text": "I want to receive the newsletter."}}'],
         },
-    }
+    },
+    "put_lead_magnet": {
+        "file": {"type": "string", "format": "binary", "description": "The file, at most 25 MB."},
+    },
 }
 """Bodies that are streamed by hand, which Litestar does not see."""
 

@@ -23,6 +23,7 @@ class Part(msgspec.Struct):
     value: bytearray = msgspec.field(default_factory=bytearray)
     headers: dict[str, bytes] = {}
     name: str = ""
+    filename: str = ""
 
 
 class Upload:
@@ -31,6 +32,7 @@ class Upload:
     def __init__(self, boundary: bytes, file_field: str) -> None:
         self.fields: dict[str, bytes] = {}
         self.file = bytearray()
+        self.filename = ""
         self.has_file = False
         self.complete = False
         self._file_field = file_field
@@ -68,10 +70,12 @@ class Upload:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._part.headers.get("content-disposition", b""))
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._part.filename = options.get(b"filename", b"").decode("utf-8", "replace")
         if self._part.name in self.fields or (self._part.name == self._file_field and self.has_file):
             raise Malformed(f"The field {self._part.name!r} comes twice.")
         if self._part.name == self._file_field:
             self.has_file = True
+            self.filename = self._part.filename
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.name == self._file_field:
@@ -94,9 +98,13 @@ class Upload:
 
 
 async def receive(
-    request: Request[Any, Any, Any], *, file_field: str, save: Callable[[bytes], Awaitable[None]]
+    request: Request[Any, Any, Any],
+    *,
+    file_field: str,
+    save: Callable[[bytes], Awaitable[None]],
+    called: Callable[[str], object] | None = None,
 ) -> dict[str, bytes]:
-    """Read the whole body; ``save`` gets the file in slices of 1 MiB. Return the other fields.
+    """Read the whole body; ``save`` gets the file in slices of 1 MiB, ``called`` at the end its name. Return the other fields.
 
     Raises:
         HTTPException: 415, this is no multipart body.
@@ -126,4 +134,6 @@ async def receive(
         raise Malformed(f"The field {file_field!r} with the file is missing.")
     if upload.file:
         await save(bytes(upload.file))
+    if called is not None:
+        called(upload.filename)
     return upload.fields

@@ -14,7 +14,7 @@ from mailbase.audience.consents import ConsentGiven
 from mailbase.audience.forms import Form
 from mailbase.db import Connection
 from mailbase.errors import Gone
-from mailbase.optin import cooldowns
+from mailbase.optin import cooldowns, magnets
 from mailbase.optin.confirmation import Desk, acts_of, title_of
 from mailbase.optin.words import words
 
@@ -143,8 +143,11 @@ async def confirm(db: Connection, desk: Desk, confirmation_id: int, witness: Wit
         db, asked.subscriber_id, "confirmed", form_id=row["form_id"], data={"confirmation_id": confirmation_id}
     )
     # In one order, because others who confirm hold the same counters.
-    for form_id, page in sorted({act.form_id: act.page for act in acts if act.form_id is not None}.items()):
-        await form_counts.add(db, form_id, "confirmed", page=page)
+    came = {act.form_id: act.whence for act in acts if act.form_id is not None and act.more_of is None}
+    for form_id in sorted(came):
+        await magnets.deliver(db, desk, form_id, asked.subscriber_id, locale=row["locale"], sparingly=False)
+    for form_id in sorted(came):
+        await form_counts.add(db, form_id, "confirmed", came[form_id])
     asked.state = "confirmed"
     return asked
 

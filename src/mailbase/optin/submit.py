@@ -20,7 +20,7 @@ from mailbase.audience.forms import Form
 from mailbase.audience.subscribers import Details
 from mailbase.db import Connection
 from mailbase.errors import Invalid
-from mailbase.optin import confirmation
+from mailbase.optin import confirmation, magnets
 from mailbase.optin.confirmation import Desk
 from mailbase.optin.entry import Entry
 
@@ -155,6 +155,7 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
         return subscriber_id, "sender_missing"
 
 
+        await magnets.deliver(db, desk, form.id, subscriber_id, locale=visitor.locale, sparingly=True)
 async def _activate(db: Connection, subscriber_id: int, status: str, case: _Case) -> None:
     if status != "new":
         # Nobody's mailbox was asked, so what is known already is not overwritten.
