@@ -53,6 +53,10 @@ SELECT $1, id, 2, 'other', (CASE WHEN id % 100 = 0 THEN 'bounced' WHEN id % 101 
 FROM subscribers ORDER BY id
 """
 
+FASTER = ("SET session_replication_role = replica", "SET synchronous_commit = off")
+"""While filling: no keys are checked, which are right by construction, and no commit waits for the disk. Every index is there and
+grows as it would; built afterwards they would be denser than in a table that lived."""
+
 OVER = """
 INSERT INTO campaigns (name, status, domain_id, from_email, subject, audience, compiled, audience_upper_id, audience_at, started_at, fanned_out, finished_at)
 SELECT 'past', 'sent', 2, 'news@unsigned.example', 's', '{"all": true}', NULL, 0, now(), now() - interval '9 days', true, now() - interval '8 days'
@@ -90,6 +94,8 @@ async def fill(url: str, people: int, past: int) -> None:
         db = await connect(named(url, "filling"))
         # Full pages, as updates leave them: a page filled by finished letters at once would have room for one fresh letter each.
         await db.execute("ALTER TABLE deliveries SET (fillfactor = 100)")
+        for setting in FASTER:
+            await db.execute(setting)
         done = await db.fetchval("SELECT count(*) FROM campaigns")
         for number in range(done, past // people):
             async with db.transaction():

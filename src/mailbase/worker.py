@@ -27,10 +27,11 @@ from mailbase.campaigns import fan_out
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
 from mailbase.jobs import arq_worker, cron, runner
-from mailbase.sending import counters, messages, provider_lookup, providers, relays, sweep
+from mailbase.sending import counters, journal, messages, provider_lookup, providers, relays, sweep
 from mailbase.sending.compose import Streams
 from mailbase.sending.crew import Crew
 from mailbase.sending.dns import DnsResolver
+from mailbase.sending.journal import Journal
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.leases import LEASE
 from mailbase.sending.provider_lookup import DnsHosts
@@ -105,6 +106,8 @@ class Worker:
         self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
         self._providers = Providers()
+        self._journals = settings.data_dir / journal.FOLDER
+        self._journal = Journal(self._journals)
         self._crew = Crew(
             settings,
             pool,
@@ -119,6 +122,7 @@ class Worker:
             providers=self._providers,
             slot=self._slot,
             lease=lease,
+            journal=self._journal,
         )
 
     async def run(self) -> None:
@@ -132,7 +136,9 @@ class Worker:
             self._listen(),
             self._beat(),
             self._fan_out(),
-            sweep.run(self._pool, slot=self._slot, to_outbox=self._settings.to_outbox, stop=stop),
+            sweep.run(
+                self._pool, slot=self._slot, to_outbox=self._settings.to_outbox, stop=stop, journals=self._journals
+            ),
             runner.run(self._pool, self._erasure_key, stop=stop, wake=self._jobs_wake),
             cron.run(self._pool, stop=stop),
             self._providers.run(self._pool, stop=stop),
@@ -150,6 +156,7 @@ class Worker:
         for task in late:
             task.cancel()
         await asyncio.gather(*sides, return_exceptions=True)
+        self._journal.close()
         sending.result()
 
     async def _until_stop(self, part: Awaitable[Any]) -> None:

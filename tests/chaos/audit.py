@@ -4,11 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from chaos.rough_sink import Taken
-from chaos.world import IN_DOUBT, OPEN, Broken, Struck, World
+from chaos.world import OPEN, Broken, Struck, World
 from mailbase.campaigns.recount import recount
 
 TAKEN = {"kept", "last", "mute"}
-BOUNDED = {"kill": IN_DOUBT, "supervisor": IN_DOUBT, "term": 0, "redis": 0}
+NONE = {"term", "redis"}
+"""What leaves nothing in doubt."""
 
 LETTERS = """
 SELECT subscriber.email, delivery.state::text, delivery.reason FROM subscribers AS subscriber
@@ -95,7 +96,9 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
         recounted = await recount(world.db, campaign_id)
         if counters != recounted:
             wrong.append(f"{name}: counters {counters} are not the recount {recounted}")
-    wrong += _in_doubt(world.struck, sum(len(count.died) for count in counts), patient=world.patient)
+    wrong += _in_doubt(
+        world.struck, sum(len(count.died) for count in counts), most=world.in_doubt(), patient=world.patient
+    )
     if any(world.exits):
         wrong.append(f"workers that were told to stop ended with {world.exits}")
     if any(code != 1 or not starting for code, starting in world.ended):
@@ -105,15 +108,15 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
     return {count.name: count.figures() for count in counts}
 
 
-def _in_doubt(struck: Sequence[Struck], died: int, *, patient: bool) -> list[str]:
+def _in_doubt(struck: Sequence[Struck], died: int, *, most: int, patient: bool) -> list[str]:
     wrong = [
-        f"{one.name} at {one.at:.1f} s left {one.unknown} letters in doubt, at most {BOUNDED[one.name]} may be"
+        f"{one.name} at {one.at:.1f} s left {one.unknown} letters in doubt, at most {most} may be"
         for one in struck
-        if one.unknown > BOUNDED.get(one.name, IN_DOUBT)
+        if one.unknown > (0 if one.name in NONE else most)
     ]
     kills = [one.unknown for one in struck if one.name in {"kill", "supervisor"}]
     # After a dead database or a freeze letters are in doubt until their answer is recorded after all.
-    if died > (sum(kills) if patient else len(kills) * IN_DOUBT):
+    if died > (sum(kills) if patient else len(kills) * most):
         wrong.append(f"{died} letters are in doubt for good, kills left {kills}")
     return wrong
 

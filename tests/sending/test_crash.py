@@ -11,8 +11,8 @@ from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_peo
 from sink import Sink
 
 OPEN = {"queued", "leased", "handing_over", "deferred"}
-IN_DOUBT = 300
-"""What one kill may leave unknown: what the connections hold, one batch, and one batch of outcomes."""
+IN_DOUBT = 5 + 64
+"""What one kill may leave unknown: a letter a connection, and one batch. (The storm's bound is tighter.)"""
 
 
 async def wait_for(check, seconds=60.0):

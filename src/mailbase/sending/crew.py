@@ -23,6 +23,7 @@ from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending import relay_shares, relays
 from mailbase.sending.connections import SmtpTransport
 from mailbase.sending.dispatcher import Dispatcher
+from mailbase.sending.journal import Journal
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.providers import Providers
 from mailbase.sending.recorder import Recorder
@@ -93,6 +94,7 @@ class Crew:
         providers: Providers,
         slot: int,
         lease: timedelta,
+        journal: Journal | None = None,
     ) -> None:
         """``pool`` is for looking at relays, ``letters`` for everything about letters; the sources lack only their way out."""
         self._settings = settings
@@ -103,6 +105,7 @@ class Crew:
         self._providers = providers
         self._slot = slot
         self._lease = lease
+        self._journal = journal or Journal(None)
         self._ways: dict[str, Way] = {}
         self._named: dict[str, NamedRelay] = {}
         self._shares: dict[str, tuple[Interval, ...]] | None = None
@@ -175,13 +178,12 @@ class Crew:
 
     def _hire(self, name: str, for_messages: Sequence[Transport], for_campaigns: Transport) -> None:
         campaigns, messages = self._sources
-        recorder = Recorder(self._letters, name, slot=self._slot, random=random.Random())  # noqa: S311  (spreads retries)
+        chance = random.Random()  # noqa: S311  (spreads retries)
+        recorder = Recorder(self._letters, name, slot=self._slot, random=chance, journal=self._journal)
+        lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
         source = campaigns(egress=name, full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
-        lanes = [Dispatcher(self._letters, source, for_campaigns, recorder, lease=self._lease)]
-        lanes += [
-            Dispatcher(self._letters, messages(egress=name), transport, recorder, lease=self._lease)
-            for transport in for_messages
-        ]
+        lanes = [lane(source, for_campaigns)]
+        lanes += [lane(messages(egress=name), transport) for transport in for_messages]
         way = self._ways[name] = Way(name, recorder, lanes)
         way.start()
 

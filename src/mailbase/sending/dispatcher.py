@@ -4,7 +4,8 @@
                                           ▲                                                      │
                                           └──────── as soon as there is room again ──────────────┘
 
-A crash leaves in doubt what is marked and not recorded: what the connections hold, and one batch.
+A crash leaves in doubt what is marked and not recorded; its journal narrows that down to what waits for an answer
+(:mod:`~mailbase.sending.journal`).
 """
 
 import asyncio
@@ -12,12 +13,14 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.sending import egress, leases
+from mailbase.sending.journal import Journal
 from mailbase.sending.kept import Kept
 from mailbase.sending.lanes import Batch, Holding, Ready, Source, boottime
 from mailbase.sending.outcomes import Envelope, Outcome
@@ -91,6 +94,7 @@ class Dispatcher:
         transport: Transport,
         recorder: Recorder,
         *,
+        journal: Journal | None = None,
         lease: timedelta = leases.LEASE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -98,6 +102,7 @@ class Dispatcher:
         self._source = source
         self._transport = transport
         self._recorder = recorder
+        self._journal = journal or Journal(None)
         self._lease = lease
         self._clock = clock
         self._pace = Pace(transport.capacity)
@@ -195,6 +200,7 @@ class Dispatcher:
         batch = await self._source.lease(self._pool, limit)
         if batch is not None:
             self._holdings[batch.holding.fence] = batch.holding
+            self._journal.hold(batch.holding.fence)
         return batch
 
     async def _give_up_next(self) -> None:
@@ -256,6 +262,7 @@ class Dispatcher:
                 self._recorder.put(one.handed, _not_sent(one.id))
                 continue
             self._handed[one.id] = one.handed
+            one.envelope.begins = partial(self._journal.begin, one.id, one.handed.fence)
             self._waiting.add(one.handed, one.envelope, boottime())
             envelopes.append(one.envelope)
         if envelopes:
@@ -273,6 +280,8 @@ class Dispatcher:
     def _on_outcome(self, outcome: Outcome) -> None:
         letter = self._handed.pop(outcome.delivery_id)
         self._waiting.drop(outcome.delivery_id)
+        if outcome.kind != "unknown":
+            self._journal.answered(letter.id, letter.fence, taken=outcome.kind == "sent")
         self._recorder.put(letter, outcome)
         if outcome.kind == "relay":
             self._abandon()

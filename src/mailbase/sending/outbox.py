@@ -66,6 +66,7 @@ class OutboxTransport:
     def _write(self, envelope: Envelope) -> Outcome:
         if not envelope.ours():
             return stale(envelope, "outbox")
+        envelope.begin()
         part = self._folder / f".{envelope.delivery_id}.{os.getpid()}.part"
         top = f"X-Mailbase-From: {_line(envelope.mail_from)}\r\nX-Mailbase-To: {_line(envelope.rcpt_to)}\r\n".encode()
         try:

@@ -40,6 +40,8 @@ class Envelope(msgspec.Struct, gc=False):
     head: bytes = b""
     revoked: bool = False
     """Set when a second look found that it may not go out any more."""
+    begins: Callable[[], None] | None = None
+    """To be called just before the other side may have the whole letter: from then on a crash leaves it in doubt."""
 
     @property
     def size(self) -> int:
@@ -54,6 +56,11 @@ class Envelope(msgspec.Struct, gc=False):
     def ours(self) -> bool:
         """Whether it may still be sent."""
         return not self.revoked and (self.holds is None or self.holds())
+
+    def begin(self) -> None:
+        """Note that the end of the content leaves now. Every way out calls this before that."""
+        if self.begins is not None:
+            self.begins()
 
 
 class Outcome(msgspec.Struct, gc=False):

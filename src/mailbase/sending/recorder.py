@@ -13,6 +13,7 @@ import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending import egress, records, warmup_take
+from mailbase.sending.journal import Journal
 from mailbase.sending.kept import Kept
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
@@ -32,12 +33,13 @@ Result = tuple[Handed, Outcome]
 class Recorder:
     """One a worker. ``waiting`` letters have an outcome that is not committed yet."""
 
-    def __init__(self, pool: Pool, name: str, *, slot: int, random: Random) -> None:
+    def __init__(self, pool: Pool, name: str, *, slot: int, random: Random, journal: Journal | None = None) -> None:
         """``name`` is the row of ``egress`` that the outcomes are about."""
         self._kept = Kept(pool)
         self._name = name
         self._slot = slot
         self._random = random
+        self._journal = journal or Journal(None)
         self._queue: deque[Result] = deque()
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -114,6 +116,7 @@ class Recorder:
             try:
                 async with self._kept.connection() as db:
                     await records.record(db, batch, slot=self._slot, random=self._random, uncapped=self._uncapped)
+                    self._journal.forget((letter.id, letter.fence) for letter, _ in batch)
                     await self._tell(db, batch)
                     await self._note(db)
                 break

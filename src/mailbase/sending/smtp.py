@@ -335,6 +335,8 @@ class Connection(Wire):
             self._break(STALE)
             return
         self._end_waits = False
+        if self._content is not None:
+            self._content.envelope.begin()
         if self._offers.pipelining and (following := self._take()) is not None:
             self._job = following
             self._write(head, data, b".\r\n" + flight(following.envelope, self._offers))

@@ -7,12 +7,13 @@ import asyncio
 import logging
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Pool
-from mailbase.sending import leases, warmup_judge
+from mailbase.sending import leases, settle, warmup_judge
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ SELECT clock_timestamp()
 """
 
 
-async def run(pool: Pool, *, slot: int, to_outbox: bool, stop: asyncio.Event) -> None:
-    """Sweep until ``stop``; any number of workers may."""
+async def run(pool: Pool, *, slot: int, to_outbox: bool, stop: asyncio.Event, journals: Path | None = None) -> None:
+    """Sweep until ``stop``; any number of workers may. ``journals``: where those of this machine keep theirs."""
     judged = -JUDGE_EVERY
     database = Clock()
     behind = False
@@ -48,6 +49,8 @@ async def run(pool: Pool, *, slot: int, to_outbox: bool, stop: asyncio.Event) ->
     while not stop.is_set():
         try:
             async with pool.acquire() as db:
+                if journals is not None and (settled := await settle.settle(db, journals, slot=slot)):
+                    log.warning("%d letters were held by a worker that died; settled by its journal", settled)
                 if taken_back := await leases.expire(db, slot=slot):
                     log.warning("%d letters were held by a worker that is gone; taken back", taken_back)
                 if database.put_back(await db.fetchval(NOW), time.clock_gettime(time.CLOCK_BOOTTIME)):
