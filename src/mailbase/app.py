@@ -82,7 +82,19 @@ from mailbase.queue import Wake
 from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
-from mailbase.web import confirm, embed, incoming, outbox, preferences, subscribe, track, unsubscribe, view
+from mailbase.web import (
+    confirm,
+    downloads,
+    embed,
+    form_events,
+    incoming,
+    outbox,
+    preferences,
+    subscribe,
+    track,
+    unsubscribe,
+    view,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +113,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_imports,
     api_suppressions,
     api_forms,
+    api_lead_magnets,
     api_campaigns,
     api_messages,
     api_signal_sources,
@@ -113,9 +126,10 @@ KEYED: Final[tuple[ModuleType, ...]] = (
 PUBLIC: Final[tuple[ModuleType, ...]] = (
     health,
     docs,
-    api_lead_magnets,
     subscribe,
+    form_events,
     confirm,
+    downloads,
     preferences,
     unsubscribe,
     embed,
@@ -129,7 +143,6 @@ BODY_LIMIT: Final = 1024 * 1024
 POOL_SIZE: Final = 10
 
 STATUS: Final[dict[type[BaseException], int]] = {
-    downloads,
     Malformed: 400,
     Invalid: 422,
     NotFound: 404,

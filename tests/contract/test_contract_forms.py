@@ -62,14 +62,18 @@ async def test_every_field_comes_back(client):
     assert form["redirects"] == FULL["redirects"]
 
 
-async def test_what_is_not_there_yet_is_refused(client):
-    """Popups, triggers and lead magnets are refused, not ignored."""
+async def test_every_way_to_show_a_form_comes_back(client):
+    """Popups, slide-ins and bars with each trigger, the quiet period, a lead magnet."""
     for more in (
-        {"display": {"mode": "popup"}},
-        {"display": {"mode": "inline", "every": "15d"}},
-        {"lead_magnet": {"title": "x", "url": "https://notes.example/x.pdf"}},
+        {"display": {"mode": "popup", "trigger": {"delay": 5}, "every": "15d"}},
+        {"display": {"mode": "slide_in", "trigger": {"scroll": 0.5}, "every": "12h"}},
+        {"display": {"mode": "bar", "trigger": {"exit": True}, "every": "30m"}},
+        {"display": {"mode": "popup", "trigger": {"click": "#join"}, "every": "1d"}},
+        {"lead_magnet": {"title": "The map", "url": "https://notes.example/x.pdf"}},
     ):
-        assert (await client.post("/v1/forms", json={**FORM, "interests": ["news"], **more})).status_code in {400, 422}
+        answer = await client.post("/v1/forms", json={**FORM, "interests": ["news"], **more})
+        assert answer.status_code == 201, answer.text
+        assert {name: answer.json()[name] for name in more} == more
 
 
 async def test_everything_wrong_with_a_form_is_said_at_once(client):

@@ -371,12 +371,14 @@ async def test_invented_pages_do_not_fill_the_table(client, anonymous, db):
     """A form remembers two hundred pages a day."""
     form = await make_form(client)
     await db.execute(
-        "INSERT INTO form_counts SELECT $1, current_date, 'https://x.example/' || n, 'view', 1 FROM generate_series(1, 200) AS n",
+        "INSERT INTO form_counts (form_id, day, value, what, n) SELECT $1, current_date, 'https://x.example/' || n, 'view', 1 FROM generate_series(1, 200) AS n",
         form["id"],
     )
     for n in range(3):
         await anonymous.post(f"/f/{form['key']}/events", json={"type": "view", "page": f"https://y.example/{n}"})
-    assert await db.fetchval("SELECT n FROM form_counts WHERE page = ''") == 3
+    assert await db.fetchval("SELECT sum(n) FROM form_counts WHERE dimension = 'page' AND value = '*'") == 3
+    stats = (await client.get(f"/v1/forms/{form['id']}/stats")).json()
+    assert stats["by_page"][0] == {"page": "other", "views": 3, "starts": 0, "submits": 0, "confirmed": 0}
 
 
 async def test_the_qr_code_is_a_picture(client, anonymous):

@@ -19,6 +19,7 @@ from msgspec import Struct
 from mailbase.audience import account, forms, suppressions, timeline
 from mailbase.audience.addresses import Address
 from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.form_counts import Whence
 from mailbase.audience.forms import Form
 from mailbase.db import Connection
 from mailbase.errors import Invalid, NotFound
@@ -48,6 +49,16 @@ class Act(Struct, kw_only=True):
     attributes: dict[str, Any] = {}
     consents: list[ConsentGiven] = []
     page: str | None = None
+    source: str | None = None
+    mode: str | None = None
+    trigger: str | None = None
+    more_of: int | None = None
+    """The submission whose second step these attributes are."""
+
+    @property
+    def whence(self) -> Whence:
+        """From where the visitor came."""
+        return Whence(page=self.page, source=self.source, mode=self.mode, trigger=self.trigger)
 
 
 class _Person(Struct):
@@ -118,7 +129,7 @@ async def ask(
     interests: Sequence[int] = (),
     consents: Sequence[ConsentGiven] = (),
     attributes: Mapping[str, Any] | None = None,
-    page: str | None = None,
+    whence: Whence | None = None,
     locale: str | None = None,
     otherwise: Sender | None = None,
 ) -> Outcome:
@@ -147,7 +158,12 @@ async def ask(
     if await stays_suppressed(db, person.address):
         return "suppressed"
     acts = [
-        Act(form_id=form.id if form else None, attributes=dict(attributes or {}), consents=list(consents), page=page)
+        Act(
+            form_id=form.id if form else None,
+            attributes=dict(attributes or {}),
+            consents=list(consents),
+            **msgspec.structs.asdict(whence or Whence()),
+        )
     ]
     chosen = list(interests)
     opened = await db.fetchrow(OPEN, person.id, suppressions.erased_value(person.email_key, desk.erasure_key))

@@ -10,12 +10,14 @@
 The visitor is told the same in every case. An active person's choices wait for that letter too: anybody can type an address.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from mailbase.audience import consents, form_counts, subscribers, suppressions, timeline
 from mailbase.audience.consents import ConsentGiven
+from mailbase.audience.form_counts import Whence
 from mailbase.audience.forms import Form
 from mailbase.audience.subscribers import Details
 from mailbase.db import Connection
@@ -35,14 +37,36 @@ class Visitor(Struct, kw_only=True):
 
     ip: str | None = None
     user_agent: str | None = None
-    page: str | None = None
-    source: str | None = None
+    whence: Whence = Whence()
+    utm: dict[str, str] = {}
     locale: str | None = None
+
+    @property
+    def page(self) -> str | None:
+        """The page the form stands on."""
+        return self.whence.page
+
+    @property
+    def source(self) -> str | None:
+        """What brought the visitor there."""
+        return self.whence.source
+
+    def came(self) -> dict[str, Any]:
+        """Return what is kept beside the page: source, mode, trigger, utm_…, as far as they are said."""
+        said = {**msgspec.structs.asdict(self.whence), **self.utm}
+        return {name: value for name, value in said.items() if value and name != "page"}
+
+
+class Taken(Struct, frozen=True):
+    """A stored submission, and what became of it."""
+
+    id: int
+    outcome: Outcome
 
 
 NOTE = """
-INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8)
+INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent, whence)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9) RETURNING id
 """
 
 
@@ -62,32 +86,32 @@ async def submit(
     *,
     words: str,
     verdict: Verdict | None = None,
-) -> Outcome:
+) -> Taken:
     """Take a submission in and return what became of it; the visitor is not told.
 
     ``words`` are what a form without consents of its own says beside its button: the least anybody agreed to.
     """
+    case = _Case(form, entry, visitor, _evidence(entry, visitor, words))
     if verdict is not None or await confirmation.stays_suppressed(db, entry.address):
         outcome: Outcome = verdict or "suppressed"
-        await db.execute(NOTE, form.id, None, outcome, {}, [], visitor.page, visitor.ip, visitor.user_agent)
-        return outcome
-    case = _Case(form, entry, visitor, _evidence(entry, visitor, words))
+        return Taken(await _note(db, case, outcome, kept=False), outcome)
     subscriber_id, outcome = await _take_in(db, desk, case)
-    await db.execute(
-        NOTE,
-        form.id,
-        subscriber_id,
-        outcome,
-        entry.attributes,
-        entry.interests,
-        visitor.page,
-        visitor.ip,
-        visitor.user_agent,
-    )
+    number = await _note(db, case, outcome, subscriber_id)
     await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"outcome": outcome})
     if outcome in COUNTED:
-        await form_counts.add(db, form.id, "submit", page=visitor.page)
-    return outcome
+        await form_counts.add(db, form.id, "submit", visitor.whence)
+    return Taken(number, outcome)
+
+
+async def _note(
+    db: Connection, case: _Case, outcome: Outcome, subscriber_id: int | None = None, *, kept: bool = True
+) -> int:
+    fields, interests = (case.entry.attributes, case.entry.interests) if kept else ({}, [])
+    visitor = case.visitor
+    number: int = await db.fetchval(
+        NOTE, case.form.id, subscriber_id, outcome, fields, interests, visitor.page, visitor.ip, visitor.user_agent, visitor.came()
+    )  # fmt: skip
+    return number
 
 
 def _evidence(entry: Entry, visitor: Visitor, words: str) -> list[ConsentGiven]:
@@ -131,6 +155,7 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
     subscriber_id, status = known
     if at_once and status not in subscribers.LEFT:
         await _activate(db, subscriber_id, status, case)
+        await magnets.deliver(db, desk, form.id, subscriber_id, locale=visitor.locale, sparingly=True)
         return subscriber_id, "activated"
     if status == "pending":
         await subscribers.merge(db, subscriber_id, Details(interests=entry.interests))
@@ -146,7 +171,7 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
             interests=entry.interests,
             consents=case.evidence,
             attributes=entry.attributes,
-            page=visitor.page,
+            whence=visitor.whence,
             locale=visitor.locale,
         )
     except Invalid as error:
@@ -155,7 +180,6 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
         return subscriber_id, "sender_missing"
 
 
-        await magnets.deliver(db, desk, form.id, subscriber_id, locale=visitor.locale, sparingly=True)
 async def _activate(db: Connection, subscriber_id: int, status: str, case: _Case) -> None:
     if status != "new":
         # Nobody's mailbox was asked, so what is known already is not overwritten.

@@ -8,9 +8,8 @@ from litestar import Response
 from mailbase.audience.form_definition import Field
 from mailbase.audience.forms import Form
 from mailbase.errors import FieldError
-from mailbase.http import header
 from mailbase.optin.entry import LONGEST_TEXT
-from mailbase.web.common import AnyRequest, page
+from mailbase.web.common import page
 from mailbase.web.words import Language, words
 
 # What a browser and its keyboard are told: input type, inputmode.
@@ -170,12 +169,3 @@ def config_of(form: Form, language: Language, public_url: str, time: str) -> dic
         },
         "_t": time,
     }
-
-
-def origin_headers(form: Form, request: AnyRequest) -> dict[str, str]:
-    """Return what lets a page of an allowed origin read the answer (Fetch standard, CORS protocol)."""
-    origin = header(request.scope, b"origin")
-    if not form.definition.allowed_origins:
-        return {"Access-Control-Allow-Origin": "*", "Vary": "Accept, Accept-Language"}
-    allowed = {"Access-Control-Allow-Origin": origin} if origin and form.allows(origin) else {}
-    return {**allowed, "Vary": "Origin, Accept, Accept-Language"}

@@ -1,0 +1,106 @@
+"""What every door of a form shares: which form, whether this page may use it, how often, and what the page says of itself."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from litestar import Response
+
+from mailbase.audience import forms
+from mailbase.audience.form_counts import Whence
+from mailbase.audience.form_definition import origin_of
+from mailbase.audience.forms import Form
+from mailbase.config import Settings
+from mailbase.db import Connection
+from mailbase.errors import Forbidden, RateLimited
+from mailbase.http import client_ip, header
+from mailbase.optin import limits
+from mailbase.web import bodies
+from mailbase.web.common import AnyRequest, language_of
+from mailbase.web.words import Language
+
+MOST_TEXT: Final = 500
+UTM: Final = re.compile(r"_?(utm_(?:source|medium|campaign|term|content))")
+
+
+async def form_of(db: Connection, request: AnyRequest, key: str) -> Form:
+    """Return the form, if the asking page may hold it."""
+    form = await forms.by_key(db, key)
+    origin = header(request.scope, b"origin").lower()
+    if origin and origin != "null" and not form.allows(origin) and not _is_own(request, origin):
+        raise Forbidden("This form may not be used from this origin.", code="origin_not_allowed")
+    return form
+
+
+def _is_own(request: AnyRequest, origin: str) -> bool:
+    """Tell whether the hosted page asks, under the public name or the one it was reached by."""
+    settings: Settings = request.app.state.settings
+    return (
+        origin == origin_of(settings.public_url) or origin.partition("://")[2] == header(request.scope, b"host").lower()
+    )
+
+
+def language_for(request: AnyRequest, form: Form, default: str | None) -> Language:
+    return language_of(request, form.definition.locale, request.query_params.get("lang"), default=default)
+
+
+async def count(request: AnyRequest, rules: tuple[limits.Limit, ...], form: Form) -> None:
+    """Count this use of a form.
+
+    Raises:
+        RateLimited: by this visitor's network, or of this form by everybody.
+
+    """
+    settings: Settings = request.app.state.settings
+    redis = request.app.state.redis
+    if not settings.form_limits:
+        return
+    seconds = await limits.wait(redis, rules, limits.whose(client_ip(request.scope, settings.trusted_proxies)))
+    if rules is limits.PER_IP and not seconds:
+        seconds = await limits.wait(redis, limits.PER_FORM, str(form.id))
+    if seconds:
+        raise RateLimited("Too many submissions; try again later.", retry_after=seconds)
+
+
+def with_origin(response: Response[Any], form: Form, request: AnyRequest) -> Response[Any]:
+    """Let a page of an allowed origin read the answer."""
+    response.headers.update(origin_headers(form, request))
+    return response
+
+
+def origin_headers(form: Form, request: AnyRequest) -> dict[str, str]:
+    """Return what lets a page of an allowed origin read the answer (Fetch standard, CORS protocol)."""
+    origin = header(request.scope, b"origin")
+    if not form.definition.allowed_origins:
+        return {"Access-Control-Allow-Origin": "*", "Vary": "Accept, Accept-Language"}
+    allowed = {"Access-Control-Allow-Origin": origin} if origin and form.allows(origin) else {}
+    return {**allowed, "Vary": "Origin, Accept, Accept-Language"}
+
+
+def text(values: bodies.Values, name: str) -> str | None:
+    """Return one value as a short text without NUL."""
+    given = next(iter(values.get(name, [])), None)
+    return given[:MOST_TEXT].replace("\0", "") or None if isinstance(given, str) else None
+
+
+def whence(request: AnyRequest, values: bodies.Values, mark: str = "_") -> Whence:
+    """Return from where somebody came, as their page says (``_page``, ``_source``, ``_mode``, ``_trigger``), else the ``Referer``."""
+    referer = header(request.scope, b"referer")[:MOST_TEXT].replace("\0", "") or None
+    return Whence(
+        page=text(values, f"{mark}page") or referer,
+        source=text(values, f"{mark}source") or text(values, f"{mark}utm_source"),
+        mode=text(values, f"{mark}mode"),
+        trigger=text(values, f"{mark}trigger"),
+    )
+
+
+def utm(values: bodies.Values) -> dict[str, str]:
+    """Return what the page's address said about the campaign that led there (``_utm_source`` …)."""
+    found = {match[1]: text(values, name) for name in values if (match := UTM.fullmatch(name))}
+    return {name: value[:200] for name, value in found.items() if value}
+
+
+def asked_for(query: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what a link to the hosted page says about where it stands: ``?source=flyer&utm_campaign=…``."""
+    marks = {name: match[1] for name in query if (match := UTM.fullmatch(name))} | {"source": "source", "mode": "mode"}
+    return {f"_{mark}": [query[name][:200]] for name, mark in marks.items() if query.get(name)}
