@@ -69,6 +69,8 @@ class Mistakes(Struct, frozen=True):
     too_long: str
     unknown_interest: str
     consent_required: str
+    disposable_address: str
+    role_address: str
 
 
 ENGLISH_MISTAKES: Final = Mistakes(
@@ -82,6 +84,8 @@ ENGLISH_MISTAKES: Final = Mistakes(
     too_long="This is too long.",
     unknown_interest="This topic is not on offer.",
     consent_required="We need your consent for this.",
+    disposable_address="Please use an address you will still read next week.",
+    role_address="Please use your own address, not one of an office.",
 )
 RUSSIAN_MISTAKES: Final = Mistakes(
     required="Заполните это поле.",
@@ -94,6 +98,8 @@ RUSSIAN_MISTAKES: Final = Mistakes(
     too_long="Слишком длинно.",
     unknown_interest="Такой темы нет.",
     consent_required="Нам нужно ваше согласие.",
+    disposable_address="Укажите адрес, который вы будете читать и через неделю.",
+    role_address="Укажите свой личный адрес, а не общий адрес отдела.",
 )
 
 
