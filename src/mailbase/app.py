@@ -84,6 +84,7 @@ from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 from mailbase.web import (
     confirm,
+    downloads,
     embed,
     form_events,
     incoming,

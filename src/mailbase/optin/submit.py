@@ -156,7 +156,6 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
     if at_once and status not in subscribers.LEFT:
         await _activate(db, subscriber_id, status, case)
         await magnets.deliver(db, desk, form.id, subscriber_id, locale=visitor.locale, sparingly=True)
-        await magnets.deliver(db, desk, form.id, subscriber_id, locale=visitor.locale, sparingly=True)
         return subscriber_id, "activated"
     if status == "pending":
         await subscribers.merge(db, subscriber_id, Details(interests=entry.interests))
