@@ -5,6 +5,7 @@ database, so every process answers the same.
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -29,6 +30,26 @@ _SECONDS: Final = Histogram(
     registry=REGISTRY,
 )
 
+_FELL_BACK: Final = Counter(
+    "mailbase_page_fallbacks",
+    "Public pages shown in mailbase's own template, because the owner's failed.",
+    ["process", "page"],
+    registry=REGISTRY,
+)
+
+_SUBMISSIONS: Final = Counter(
+    "mailbase_form_submissions",
+    "Submissions judged by this process: pass, suspect, bot, limited; refused ones were not even read.",
+    ["process", "verdict"],
+    registry=REGISTRY,
+)
+_REASONS: Final = Counter(
+    "mailbase_form_submission_reasons",
+    "What spoke against submissions; one may have several reasons.",
+    ["process", "reason"],
+    registry=REGISTRY,
+)
+
 METHODS: Final = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 LETTERS: Final = """
@@ -41,6 +62,13 @@ SELECT count(*) FROM deliveries WHERE state IN ('queued', 'deferred') AND messag
 
 JOBS: Final = """
 SELECT kind, status, count(*)::float8 AS n FROM jobs GROUP BY kind, status
+"""
+
+
+ATTACKS: Final = """
+SELECT count(*) FILTER (WHERE form_id IS NOT NULL)::float8 AS forms, count(*) FILTER (WHERE form_id IS NULL)::float8 AS breaker,
+    (SELECT count(*)::float8 FROM submissions WHERE outcome = 'held' AND verdict <> 'pass') AS held
+FROM attacks WHERE ended_at IS NULL
 """
 
 
@@ -57,6 +85,19 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
     duration.observe(seconds)
 
 
+def page_fell_back(page: str) -> None:
+    """Count a page whose own template failed."""
+    _FELL_BACK.labels(str(os.getpid()), page).inc()
+
+
+def submission(verdict: str, reasons: Iterable[str]) -> None:
+    """Count one submission to a form and what spoke against it."""
+    process = str(os.getpid())
+    _SUBMISSIONS.labels(process, verdict).inc()
+    for reason in reasons:
+        _REASONS.labels(process, reason).inc()
+
+
 async def exposition(db: Connection) -> bytes:
     """Return everything in Prometheus' text format."""
     fresh = CollectorRegistry()
@@ -69,4 +110,13 @@ async def exposition(db: Connection) -> bytes:
     jobs = Gauge("mailbase_jobs", "Jobs by kind and status.", ["kind", "status"], registry=fresh)
     for row in await db.fetch(JOBS):
         jobs.labels(row["kind"], row["status"]).set(row["n"])
+    attacks = await db.fetchrow(ATTACKS)
+    if attacks is not None:
+        Gauge("mailbase_forms_attacked", "Forms that are under attack just now.", registry=fresh).set(attacks["forms"])
+        Gauge("mailbase_forms_breaker", "1 while the circuit breaker of all forms is open.", registry=fresh).set(
+            attacks["breaker"]
+        )
+        Gauge("mailbase_submissions_held", "Submissions that wait to be released or deleted.", registry=fresh).set(
+            attacks["held"]
+        )
     return generate_latest(fresh) + generate_latest(REGISTRY)
