@@ -1,14 +1,15 @@
 """What a refusal means: from its code, its enhanced status (RFC 3463, RFC 5248) and its words.
 
 Order of evidence: a full mailbox in words · a status nobody overrules · words that blame the sender · words that say
-nobody is there · a status that names a cause · other words · words that say little · the bare code. A status that names
-only a family (5.0.0, 5.1.0, 5.5.0 …) is none.
+nobody is there · a status that names a cause · other words · what the grammar says (``absent``) · words that say little ·
+the bare code. A status that names only a family (5.0.0, 5.1.0, 5.5.0 …) is none.
 """
 
 import re
 from functools import lru_cache
 from typing import Final
 
+from mailbase.reports.absent import absent
 from mailbase.reports.rules import candidates
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import plain, spoken
@@ -183,7 +184,10 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
         )
     if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
         return by_status
-    return _first(strong) or by_status or _little(code, detail, weak, temporary=temporary)
+    named = _first(strong)
+    if named is None and (by_status is None or by_status in _VAGUE) and not temporary:
+        named = absent(text)
+    return named or by_status or _little(code, detail, weak, temporary=temporary)
 
 
 def _nobody(strong: frozenset[str], *, temporary: bool) -> str | None:

@@ -1,0 +1,140 @@
+"""What nobody wrote a rule for: "there is no such person" said in any words, by its grammar.
+
+A noun for whoever is written to, and beside it a word that it is not there: ``550 the mailbox bob is nonexistent``. Asked only
+where no rule names a reason, and silent where words near by speak of the sender, of hosts or of connections.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from mailbase.reports.wording import without_accents
+
+LONGEST: Final = 500
+"""Longer texts are letters to people, which say all kinds of things of addresses."""
+BEFORE: Final = 8
+AFTER: Final = 3
+"""How many words the noun may stand before and after."""
+NEAR: Final = 5
+"""How many words before may not speak of others."""
+ADDRESS: Final = "@"
+
+_ADDRESS = re.compile(r"[^\s<>()\[\]{}\"',;:=]{1,128}@[^\s<>()\[\]{}\"',;:=]{1,128}")
+_NAME = re.compile(r"(?:https?://|www\.)\S+|\b(?:[\w-]{1,63}\.){1,9}[a-z][\w-]{1,23}\b|\d[\d.:/-]*\d")
+_APOSTROPHE = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
+_WORD = re.compile(r"[^\W_]+|@")
+
+
+def _stems(words: str) -> re.Pattern[str]:
+    """Return a pattern of whole words; ``*`` lets a word go on."""
+    return re.compile("(?:" + "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split()) + r")\Z")
+
+
+_PERSON = _stems(
+    "user users username userid mailbox mailboxes mbox recipient recipients recip rcpt addressee adressee address addr account accounts"
+    " acct alias aliases inbox person customer subscriber employee email e-mail emailaddress maildrop"
+    " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
+    " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
+    " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
+    " anvandar* mottagar* bruker* bruger* modtager* kayttaja* vastaanottaja*"
+    " пользовател* адресат* получател* ящик* аккаунт* абонент* учетн* уживател* користувач* скринь* потребител*"
+    " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett*"
+)
+_DOMAIN = _stems("domain domains domainname dominio dominios domaine домен* domena domeny mx")
+_ABSENT = _stems(
+    "unknown unkown unknow nonexistent nonexistant inexistent nonexist invalid unassigned unallocated unrecognized unrecognised undefined"
+    " unregistered missing wrong bogus misspelled obsolete"
+    " unbekannt* ungultig* inconnu* inexistant* introuvable invalide desconocid* inexistente* invalid* inexistent* erroneo erronea"
+    " sconosciut* desconhecid* onbekend* ongeldig* okand* ukendt* ukjent* tuntematon"
+    " неизвест* несуществующ* недействител* невідом* непознат* nieznan* neznam* neexistuj* bilinmeyen gecersiz ismeretlen"
+)
+_INACTIVE = _stems(
+    "disabled deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
+    " deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
+    " suspendid* eliminad* disattivat* disabilitat* sospes* desativad* suspens* uitgeschakeld verwijderd"
+    " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen*"
+)
+_ABSENT_PHRASES: Final = tuple(
+    tuple(phrase.split())
+    for phrase in (
+        "no such", "not exist", "not exists", "doesnt exist", "dont exist", "no exist", "not found", "not known", "not valid", "not recognized",
+        "not recognised", "not listed", "not registered", "not defined", "not present", "not here", "not our", "not local", "not in the", "not in our",
+        "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
+        "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
+        "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "wasnt found", "isnt here", "isnt known", "isnt valid",
+        "nicht bekannt", "existiert nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
+        "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
+        "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",
+        "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
+    )
+)  # fmt: skip
+_INACTIVE_PHRASES: Final = tuple(
+    tuple(phrase.split())
+    for phrase in ("no longer", "not active", "isnt active", "nicht mehr", "plus valide", "ya no", "больше не", "не активен")
+)
+_NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
+"""What may directly follow a bare "no"."""
+_OTHERS = _stems(
+    "sender senders sending from mailfrom helo ehlo client ip ips reverse ptr rdns spf dkim dmarc relay* host hosts hostname server your"
+    " envelope return source header headers syntax command connection connect socket timeout timed login password credential* certificate tls"
+    " absender* expediteur* remitente* mittente* remetente* afzender* avsandar* отправител* nadawc* odesilatel* list whitelist policy permission*"
+    " message messages mail subject attachment* file virus spam content quota full limit limits too temporarily vorubergehend"
+)
+_FOLLOW = _stems(
+    "error* reason* command* problem* status host* client* sender* failure* code* option* parameter* protocol method charset encoding issue*"
+    " exception mailer header* syntax content message* argument* data credential* token* helo response* dns signature login password character*"
+    " mail state sequence certificate format name attempt* ip"
+)
+_EASTERN: Final = re.compile(
+    "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,20}?"
+    "(?:不存在|找不到|无效|無效|未找到|没有|停用|禁用|見つかりません|存在しま|存在しない|無効|不明|없습니다|없는|존재하지|찾을 수)"
+    "|(?:没有|無此|无此|找不到|不存在的|存在しない|無効な|不明な|없는|존재하지 않는)[^。\n]{0,10}?"
+    "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정)"
+)
+
+
+@lru_cache(maxsize=256)
+def absent(text: str) -> str | None:
+    """Return ``invalid_recipient``, ``inactive_mailbox`` or ``bad_domain`` where a short text says so by its grammar."""
+    if not text or len(text) > LONGEST:
+        return None
+    if not text.isascii() and _EASTERN.search(text):
+        return None if "发件人" in text or "差出人" in text or "送信者" in text else "invalid_recipient"
+    words = _words(text)
+    for at, word in enumerate(words):
+        found = _predicate(words, at, word)
+        if found is None:
+            continue
+        reason, end = found
+        if end < len(words) and _FOLLOW.match(words[end]):
+            continue
+        after = words[end : end + AFTER]
+        if any(map(_OTHERS.match, [*words[max(0, at - NEAR) : at], *after])):
+            continue
+        near = [*words[max(0, at - BEFORE) : at], *after]
+        if any(map(_DOMAIN.match, near)) and reason == "invalid_recipient":
+            return "bad_domain"
+        if any(map(_PERSON.match, near)) or (reason == "invalid_recipient" and ADDRESS in near):
+            return reason
+    return None
+
+
+def _words(text: str) -> list[str]:
+    low = without_accents(text.lower()) if not text.isascii() else text.lower()
+    low = _NAME.sub(" ", _ADDRESS.sub(f" {ADDRESS} ", low.replace("e-mail", "email").replace("non-exist", "nonexist")))
+    return _WORD.findall(_APOSTROPHE.sub("", low))
+
+
+def _predicate(words: list[str], at: int, word: str) -> tuple[str, int] | None:
+    """Return (reason, the index after it) of the predicate that begins at a word."""
+    for phrases, reason in ((_ABSENT_PHRASES, "invalid_recipient"), (_INACTIVE_PHRASES, "inactive_mailbox")):
+        for phrase in phrases:
+            if word == phrase[0] and tuple(words[at : at + len(phrase)]) == phrase:
+                return reason, at + len(phrase)
+    if _ABSENT.match(word):
+        return "invalid_recipient", at + 1
+    if _INACTIVE.match(word):
+        return "inactive_mailbox", at + 1
+    if word == "no" and at + 1 < len(words) and words[at + 1] in _NOBODY:
+        return "invalid_recipient", at + 1
+    return None
