@@ -70,7 +70,16 @@ _ABSENT_PHRASES: Final = tuple(
 )  # fmt: skip
 _INACTIVE_PHRASES: Final = tuple(
     tuple(phrase.split())
-    for phrase in ("no longer", "not active", "isnt active", "nicht mehr", "plus valide", "ya no", "больше не", "не активен")
+    for phrase in (
+        "no longer",
+        "not active",
+        "isnt active",
+        "nicht mehr",
+        "plus valide",
+        "ya no",
+        "больше не",
+        "не активен",
+    )
 )
 _NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
 """What may directly follow a bare "no"."""

@@ -236,8 +236,9 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
 
 
 def _beside(one: str | None, people: list[str], notice: str, lead: str) -> Finding:
-    """Return what a notice says of one recipient: the paragraph that names it, what goes with it, else all of it."""
-    for text in (notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice)), lead):
+    """Return what a notice says of one recipient: the server's words it quotes, the paragraph that names it, what goes with it, else all of it."""
+    own, around = notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice))
+    for text in (_quoted(own), own, _quoted(around), around, lead):
         verdict = weigh(code_of(text), status_of(text), text, final=True)
         if verdict.reason != "uncategorized":
             break
@@ -262,6 +263,12 @@ def _lead(notice: str) -> str:
 
 def _first(values: list[str]) -> str | None:
     return values[0] if values else None
+
+
+def _quoted(text: str) -> str:
+    """Return the reply a text quotes: what the other server said, without what this one says around it."""
+    found = _REPLY.search(text)
+    return found[0] if found else ""
 
 
 def _spoken(notice: str) -> str | None:

@@ -184,9 +184,7 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
         )
     if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
         return by_status
-    named = _first(strong)
-    if named is None and (by_status is None or by_status in _VAGUE) and not temporary:
-        named = absent(text)
+    named = _first(strong) or (None if temporary or (by_status and by_status not in _VAGUE) else absent(text))
     return named or by_status or _little(code, detail, weak, temporary=temporary)
 
 
