@@ -10,6 +10,7 @@ CREATE TABLE address_changes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscriber_id bigint NOT NULL REFERENCES subscribers ON DELETE CASCADE,
     old_email text NOT NULL,
+    old_key text NOT NULL,
     email text NOT NULL,                          -- the new one, as `subscribers` keeps it
     email_key text NOT NULL,
     domain text NOT NULL,
@@ -19,10 +20,21 @@ CREATE TABLE address_changes (
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     confirmed_at timestamptz,
-    stopped_at timestamptz
+    stopped_at timestamptz,
+    message_ids bigint[] NOT NULL DEFAULT '{}'    -- its letters, to either address; they belong to no person, so a bounce of one ends nobody
 );
 CREATE INDEX address_changes_subscriber ON address_changes (subscriber_id, id);
-CREATE INDEX address_changes_open ON address_changes (email_key) WHERE confirmed_at IS NULL;
+
+-- With the person go the letters of the change, and those to an address that was theirs and is nobody's now.
+CREATE FUNCTION address_changes_leave() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM messages WHERE id IN (SELECT unnest(message_ids) FROM gone);
+    DELETE FROM messages WHERE email_key IN (SELECT old_key FROM gone)
+        AND NOT EXISTS (SELECT FROM subscribers WHERE subscribers.email_key = messages.email_key);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER address_changes_leave AFTER DELETE ON address_changes REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION address_changes_leave();
 
 CREATE TABLE leaving_reasons (                    -- asked for after leaving, and never needed for it
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -83,6 +83,7 @@ from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 from mailbase.web import (
+    address,
     confirm,
     downloads,
     embed,
@@ -131,6 +132,7 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     confirm,
     downloads,
     preferences,
+    address,
     unsubscribe,
     embed,
     view,

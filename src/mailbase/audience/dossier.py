@@ -1,5 +1,6 @@
 """Everything held about one person, for that person to read (GDPR, articles 15 and 20)."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ class Dossier(msgspec.Struct):
 
     subscriber: Subscriber
     frequency: str
+    paused_until: datetime | None
     suppressed: str | None
     consents: list[Consent]
     events: list[Event]
@@ -26,10 +28,12 @@ class Dossier(msgspec.Struct):
     deliveries: list[dict[str, Any]]
     opens_and_clicks: list[dict[str, Any]]
     bounces: list[dict[str, Any]]
+    address_changes: list[dict[str, Any]]
+    leaving_reasons: list[dict[str, Any]]
 
 
 PERSON = """
-SELECT email, email_key, domain, frequency FROM subscribers WHERE id = $1
+SELECT email, email_key, domain, frequency, paused_until FROM subscribers WHERE id = $1
 """
 
 SUBMISSIONS = """
@@ -43,7 +47,7 @@ SELECT id, form_id, evidence, created_at, expires_at, confirmed_at FROM confirma
 """
 
 MESSAGES = """
-SELECT messages.id, kind, from_email, email, subject, html, text, created_at FROM messages WHERE email_key = $1 ORDER BY id
+SELECT messages.id, kind, from_email, email, subject, html, text, created_at FROM messages WHERE email_key = $1 OR subscriber_id = $2 ORDER BY id
 """
 
 DELIVERIES = """
@@ -56,6 +60,14 @@ SELECT kind, campaign_id, delivery_id, link, verdict, reason, host(ip) AS ip, us
 
 BOUNCES = """
 SELECT campaign_id, delivery_id, class, reason, status, reply, at FROM bounces WHERE subscriber_id = $1 ORDER BY id
+"""
+
+ADDRESS_CHANGES = """
+SELECT old_email, email, created_at, expires_at, confirmed_at, stopped_at FROM address_changes WHERE subscriber_id = $1 ORDER BY id
+"""
+
+LEAVING_REASONS = """
+SELECT campaign_id, reason, comment, at FROM leaving_reasons WHERE subscriber_id = $1 ORDER BY id
 """
 
 
@@ -72,17 +84,20 @@ async def read(db: Connection, subscriber_id: int, erasure_key: bytes) -> Dossie
     return Dossier(
         subscriber,
         person["frequency"],
+        person["paused_until"],
         await suppressions.reason_for(db, address, erasure_key),
         await consents.page(db, subscriber_id),
         await timeline.page(db, subscriber_id),
         await _rows(db, SUBMISSIONS, subscriber_id),
         await _rows(db, CONFIRMATIONS, subscriber_id),
-        await _rows(db, MESSAGES, address.key),
+        await _rows(db, MESSAGES, address.key, subscriber_id),
         await _rows(db, DELIVERIES, subscriber_id),
         await _rows(db, SIGNALS, subscriber_id),
         await _rows(db, BOUNCES, subscriber_id),
+        await _rows(db, ADDRESS_CHANGES, subscriber_id),
+        await _rows(db, LEAVING_REASONS, subscriber_id),
     )
 
 
-async def _rows(db: Connection, statement: str, whose: int | str) -> list[dict[str, Any]]:
-    return [dict(row) for row in await db.fetch(statement, whose)]
+async def _rows(db: Connection, statement: str, *whose: int | str) -> list[dict[str, Any]]:
+    return [dict(row) for row in await db.fetch(statement, *whose)]

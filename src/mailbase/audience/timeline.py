@@ -13,8 +13,8 @@ from mailbase.db import Connection
 
 Kind = Literal[
     "created", "imported", "updated", "submitted", "confirmation_sent", "confirmed", "preferences", "unsubscribed", "bounced", "complained",
-    "archived",
-    "unarchived",
+    "archived", "unarchived", "paused", "resumed", "consent_withdrawn", "address_asked", "address_changed", "address_stopped", "exported",
+    "leaving_reason",
 ]  # fmt: skip
 
 

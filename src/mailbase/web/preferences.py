@@ -1,21 +1,56 @@
-"""``/p/{token}``: the preference centre. Shows topics and the way out; changes on POST only."""
+"""``/p/{token}``: the preference centre. Looking changes nothing; every change is a POST whose ``action`` says which.
 
-from typing import Any, Final
+The token of the letter is the authority: no session, no cookie. Browsers get a page that says what is so now, programs JSON.
+"""
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
 from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from mailbase.audience import account
 from mailbase.db import Connection
-from mailbase.errors import Invalid, NotFound
-from mailbase.optin import preferences
+from mailbase.errors import Gone, Invalid, NotFound
+from mailbase.optin import address_change, leaving_reasons, own_data, preferences, withdrawal
+from mailbase.optin.confirmation import Desk
 from mailbase.optin.leave import leave
-from mailbase.optin.preferences import masked
+from mailbase.optin.preferences import HERE, Frequency, Preferences, masked
+from mailbase.pages.words import Words, words
 from mailbase.tokens import Tokens
-from mailbase.web import bodies
+from mailbase.web import bodies, own_data_page
 from mailbase.web.common import REFUSALS, AnyRequest, desk_of, language_of, message, page, wants_json, witness
-from mailbase.web.words import words
+from mailbase.web.left import left, local
+
+FREQUENCIES: Final[Mapping[str, Frequency]] = {"all": "all", "weekly": "weekly", "monthly": "monthly"}
+PAUSES: Final = (2, 4, 12)
+
+
+class Visit(NamedTuple):
+    """Who came by which letter, and what they sent."""
+
+    request: AnyRequest
+    db: Connection
+    desk: Desk
+    subscriber_id: int
+    delivery_id: int
+    values: bodies.Values
+
+    def one(self, name: str) -> str:
+        """Return a field that is sent once; empty if it is not.
+
+        Raises:
+            Invalid: it is not text.
+
+        """
+        value: Any = next(iter(self.values.get(name, ())), "")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None and not isinstance(value, str):
+            raise Invalid.field(name, "invalid_value", "This has to be text.")
+        return value or ""
 
 
 def _read(tokens: Tokens, token: str) -> tuple[int, int]:
@@ -35,8 +70,8 @@ def _read(tokens: Tokens, token: str) -> tuple[int, int]:
 async def show_preferences(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
-    """Show what a person chose."""
-    return await _show(request, db, _read(tokens, token)[0], "")
+    """Show what a person chose, and what they may do."""
+    return await _show(Visit(request, db, desk_of(request), *_read(tokens, token), {}))
 
 
 @post(
@@ -53,66 +88,234 @@ async def change_preferences(
     tokens: NamedDependency[Tokens],
     token: FromPath[str],
 ) -> Response[Any]:
-    """Save the topics (`action=save`, `interests` repeated) or leave everything (`action=leave`)."""
-    subscriber_id, delivery_id = _read(tokens, token)
-    values = await bodies.read(request)
-    action = _one(values, "action")
-    if action == "leave":
-        await leave(db, subscriber_id, delivery_id=delivery_id, source="preferences")
-        return await _show(request, db, subscriber_id, "left")
-    if action != "save" or any(
-        _one(values, name) not in {None, "", "all"} for name in ("frequency", "pause_weeks", "email")
-    ):
-        raise Invalid.field("action", "not_available", "The actions available are save (interests) and leave.")
-    slugs = [slug for slug in values.get("interests", ()) if slug != ""]
+    """Do what `action` says.
+
+    `save` (`interests` repeated, `frequency` all, weekly or monthly; with `frequency` alone the topics stay) · `pause` (`pause_weeks`, 0
+    ends it) · `address` (`email`: the new one is asked by letter) · `withdraw` (`purpose`) · `export` (`format` json or html) · `erase` ·
+    `leave` · `reason` (`reason`, `comment`, after leaving) · `erase_ask` (a page that asks before erasing; changes nothing).
+    """
+    numbers = _read(tokens, token)
+    visit = Visit(request, db, desk_of(request), *numbers, await bodies.read(request))
+    act = ACTIONS.get(visit.one("action"))
+    if act is None:
+        raise Invalid.field("action", "not_available", f"The actions are {', '.join(ACTIONS)}.")
+    return await act(visit)
+
+
+async def _save(visit: Visit) -> Response[Any]:
+    frequency = visit.one("frequency")
+    if frequency and frequency not in FREQUENCIES:
+        raise Invalid.field("frequency", "invalid_option", f"One of {', '.join(FREQUENCIES)}.")
+    slugs = [slug for slug in visit.values.get("interests", ()) if slug not in {"", None}]
     if not all(isinstance(slug, str) for slug in slugs):
         raise Invalid.field("interests", "unknown_interest", "There is no such interest.")
-    saved = await preferences.save(
-        db, desk_of(request), subscriber_id, slugs, witness(request), delivery_id=delivery_id
+    done = await preferences.save(
+        visit.db,
+        visit.desk,
+        visit.subscriber_id,
+        witness(visit.request),
+        slugs=None if frequency and "interests" not in visit.values else slugs,
+        frequency=FREQUENCIES[frequency] if frequency else None,
+        delivery_id=visit.delivery_id,
     )
-    return await _show(request, db, subscriber_id, saved)
+    return await _show(visit, done)
 
 
-def _one(values: bodies.Values, name: str) -> Any:
-    return next(iter(values.get(name, ())), None)
+async def _pause(visit: Visit) -> Response[Any]:
+    weeks = visit.one("pause_weeks")
+    if not weeks.isascii() or not weeks.isdigit() or len(weeks) > 3:
+        raise Invalid.field("pause_weeks", "invalid_value", "A number of weeks is needed; 0 ends the pause.")
+    done = await preferences.pause(
+        visit.db,
+        visit.desk,
+        visit.subscriber_id,
+        int(weeks),
+        witness(visit.request),
+        delivery_id=visit.delivery_id,
+    )
+    return await _show(visit, done)
 
 
-async def _show(request: AnyRequest, db: Connection, subscriber_id: int, done: str) -> Response[Any]:
-    person = await preferences.read(db, subscriber_id)
-    if wants_json(request):
-        return Response(
-            {"status": person.status, "interests": [topic.slug for topic in person.topics if topic.chosen]},
-            media_type=MediaType.JSON,
-            headers={"Cache-Control": "no-store"},
-        )
-    language = language_of(request, person.locale, default=(await account.get(db)).locale)
+async def _address(visit: Visit) -> Response[Any]:
+    email = visit.one("email")
+    try:
+        await own_data.authorise(visit.db, visit.subscriber_id, visit.delivery_id)
+        await address_change.ask(visit.db, visit.desk, visit.subscriber_id, email, delivery_id=visit.delivery_id)
+    except Invalid as error:
+        if error.code != "invalid_email" or wants_json(visit.request):
+            raise
+        return await _show(visit, wrong_email=email.strip()[:254] or " ")
+    except Gone as error:
+        return await _newer_letter(visit, error)
+    return await _show(visit, "address_asked")
+
+
+async def _withdraw(visit: Visit) -> Response[Any]:
+    gone = await withdrawal.withdraw(
+        visit.db, visit.subscriber_id, visit.one("purpose"), witness(visit.request), delivery_id=visit.delivery_id
+    )
+    return await (_left(visit) if gone else _show(visit, "withdrawn"))
+
+
+async def _export(visit: Visit) -> Response[Any]:
+    kind = visit.one("format") or "json"
+    if kind not in {"json", "html"}:
+        raise Invalid.field("format", "invalid_option", "json or html.")
+    try:
+        found = await own_data.export(visit.db, visit.desk, visit.subscriber_id, delivery_id=visit.delivery_id)
+    except Gone as error:
+        return await _newer_letter(visit, error)
+    if kind == "json":
+        return own_data_page.as_json(found)
+    language = language_of(visit.request, found.subscriber.locale, default=(await account.get(visit.db)).locale)
+    return own_data_page.as_page(found, language, await visit.db.fetchval("SELECT now()"))
+
+
+async def _erase_ask(visit: Visit) -> Response[Any]:
+    person = await preferences.read(visit.db, visit.subscriber_id)
+    language = await _language(visit, person)
+    return page(
+        "erase",
+        language,
+        title=words(language).preferences.erase_title,
+        brand="",
+        who=masked(person.email),
+        back=visit.request.url.path,
+    )
+
+
+async def _erase(visit: Visit) -> Response[Any]:
+    person = await preferences.read(visit.db, visit.subscriber_id)
+    language = await _language(visit, person)
+    try:
+        await own_data.erase(visit.db, visit.desk, visit.subscriber_id, delivery_id=visit.delivery_id)
+    except Gone as error:
+        return await _newer_letter(visit, error)
+    if wants_json(visit.request):
+        return _json({"status": "erased"})
+    said = words(language).preferences
+    return message(language, said.erased_title, said.erased_text, icon="done")
+
+
+async def _leave(visit: Visit) -> Response[Any]:
+    await leave(visit.db, visit.subscriber_id, delivery_id=visit.delivery_id, source="preferences")
+    return await _left(visit)
+
+
+async def _reason(visit: Visit) -> Response[Any]:
+    await leaving_reasons.give(
+        visit.db, visit.subscriber_id, visit.one("reason"), visit.one("comment"), delivery_id=visit.delivery_id
+    )
+    return await _left(visit, thanks=True)
+
+
+Action = Callable[[Visit], Awaitable[Response[Any]]]
+ACTIONS: Final[Mapping[str, Action]] = {
+    "save": _save,
+    "pause": _pause,
+    "address": _address,
+    "withdraw": _withdraw,
+    "export": _export,
+    "erase_ask": _erase_ask,
+    "erase": _erase,
+    "leave": _leave,
+    "reason": _reason,
+}
+
+
+async def _language(visit: Visit, person: Preferences) -> str:
+    return language_of(visit.request, person.locale, default=(await account.get(visit.db)).locale)
+
+
+async def _newer_letter(visit: Visit, error: Gone) -> Response[Any]:
+    if error.code != "newer_letter_needed" or wants_json(visit.request):
+        raise error
+    language = await _language(visit, await preferences.read(visit.db, visit.subscriber_id))
+    said = words(language).preferences
+    return message(language, said.newer_title, said.newer_text, icon="note", status=410)
+
+
+async def _left(visit: Visit, *, thanks: bool = False) -> Response[Any]:
+    person = await preferences.read(visit.db, visit.subscriber_id)
+    if wants_json(visit.request):
+        return _json(_told(person, "left"))
+    return left(await _language(visit, person), person.email, visit.request.url.path, thanks=thanks)
+
+
+async def _show(visit: Visit, done: str = "", *, wrong_email: str = "") -> Response[Any]:
+    person = await preferences.read(visit.db, visit.subscriber_id)
+    if wants_json(visit.request):
+        return _json(_told(person, done))
+    language = await _language(visit, person)
     said = words(language)
-    email = masked(person.email)
-    if done == "left":
-        link = request.url.path
-        return message(
-            language,
-            said.unsubscribe.left_title,
-            said.unsubscribe.left_text.format(email=email),
-            icon="done",
-            link=link,
-            link_text=said.unsubscribe.left_back,
-        )
-    away = person.status not in {"active", "archived"}
-    notices = {"saved": said.preferences.saved, "asked": said.preferences.asked}
+    away = person.status not in HERE
     return page(
         "preferences",
         language,
-        title=said.preferences.title,
+        status=422 if wrong_email else 200,
+        title=said.preferences.page_title,
         brand="",
-        who=said.preferences.who.format(email=email),
+        who=said.preferences.who.format(email=masked(person.email)),
         topics=[
             {"slug": t.slug, "name": t.name, "description": t.description or "", "chosen": t.chosen}
             for t in person.topics
         ],
-        notice=notices.get(done) or (said.preferences.left if away else ""),
+        often=[
+            {"value": value, "text": getattr(said.preferences, f"often_{value}"), "chosen": person.frequency == value}
+            for value in FREQUENCIES
+        ],
+        pauses=PAUSES,
+        paused=_paused(said, person) if not away else "",
+        consents=[
+            {
+                "purpose": consent.purpose,
+                "text": consent.text,
+                "policy_url": consent.policy_url or "",
+                "since": said.preferences.consents_since.format(date=said.date(local(consent.at, person.timezone))),
+                "leaving": consent.leaving,
+            }
+            for consent in person.consents
+        ],
+        notice=_notice(said, done) or (said.preferences.left if away else ""),
+        good=bool(done),
         away=away,
+        wrong_email=wrong_email,
     )
+
+
+def _notice(said: Words, done: str) -> str:
+    notices = {
+        "saved": said.preferences.saved,
+        "asked": said.preferences.asked,
+        "resumed": said.preferences.resumed,
+        "withdrawn": said.preferences.withdrawn,
+        "address_asked": said.preferences.address_asked,
+    }
+    return notices.get(done, "")
+
+
+def _paused(said: Words, person: Preferences) -> str:
+    if person.paused_until is None:
+        return ""
+    return said.preferences.paused.format(date=said.date(local(person.paused_until, person.timezone)))
+
+
+def _told(person: Preferences, done: str) -> dict[str, Any]:
+    return {
+        "result": done or None,
+        "status": person.status,
+        "interests": [topic.slug for topic in person.topics if topic.chosen],
+        "frequency": person.frequency,
+        "paused_until": f"{person.paused_until:%Y-%m-%dT%H:%M:%SZ}" if person.paused_until else None,
+        "consents": [
+            {"purpose": one.purpose, "text": one.text, "since": f"{one.at:%Y-%m-%dT%H:%M:%SZ}"}
+            for one in person.consents
+        ],
+    }
+
+
+def _json(told: dict[str, Any]) -> Response[bytes]:
+    return Response(msgspec.json.encode(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 ROUTES: Final = [show_preferences, change_preferences]

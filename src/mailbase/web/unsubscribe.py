@@ -15,9 +15,10 @@ from mailbase.errors import NotFound
 from mailbase.optin import preferences
 from mailbase.optin.leave import leave
 from mailbase.optin.preferences import Preferences, masked
+from mailbase.pages.words import words
 from mailbase.tokens import Tokens
 from mailbase.web.common import REFUSALS, AnyRequest, language_of, message, page, wants_json
-from mailbase.web.words import words
+from mailbase.web.left import left
 
 
 def _read(tokens: Tokens, token: str) -> tuple[int, int]:
@@ -90,15 +91,7 @@ async def _left(
     said = words(language)
     if person is None:
         return message(language, said.unsubscribe.left_title, said.unsubscribe.left_text.format(email="…"), icon="done")
-    link = f"/p/{tokens.sign('preferences', *numbers)}"
-    return message(
-        language,
-        said.unsubscribe.left_title,
-        said.unsubscribe.left_text.format(email=masked(person.email)),
-        icon="done",
-        link=link,
-        link_text=said.unsubscribe.left_back,
-    )
+    return left(language, person.email, f"/p/{tokens.sign('preferences', *numbers)}")
 
 
 ROUTES: Final = [show_unsubscribe, unsubscribe]

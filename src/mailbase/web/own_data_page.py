@@ -1,0 +1,81 @@
+"""Everything held about one person, as a file: JSON for programs, a page of its own to read."""
+
+import re
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from litestar import Response
+
+from mailbase.audience.dossier import Dossier
+from mailbase.pages.words import Language, Words, words
+from mailbase.web.common import page
+from mailbase.web.left import local
+
+SECTIONS: Final = (
+    "consents", "events", "submissions", "confirmations", "messages", "deliveries", "opens_and_clicks", "bounces", "address_changes",
+    "leaving_reasons",
+)  # fmt: skip
+MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+
+
+def as_json(found: Dossier) -> Response[bytes]:
+    """Return the file for programs."""
+    content = msgspec.json.format(msgspec.json.encode(found), indent=2)
+    return Response(
+        content, media_type="application/json", headers={**_attached("json"), "X-Content-Type-Options": "nosniff"}
+    )
+
+
+def as_page(found: Dossier, language: Language, at: datetime) -> Response[str]:
+    """Return the file to read; it needs nothing beside itself."""
+    said = words(language)
+    held = msgspec.to_builtins(found)
+    timezone = found.subscriber.timezone
+    you = {
+        **held["subscriber"],
+        "frequency": held["frequency"],
+        "paused_until": held["paused_until"],
+        "suppressed": held["suppressed"],
+    }
+    sections = [("subscriber", [you])] + [(name, held[name]) for name in SECTIONS]
+    return page(
+        "own_data",
+        language,
+        title=said.preferences.held_title.format(email=found.subscriber.email),
+        as_of=said.preferences.held_at.format(date=said.date(local(at, timezone), time=True)),
+        sections=[
+            {
+                "title": getattr(said.preferences, f"held_{name}"),
+                "entries": [_lines(said, entry, timezone) for entry in entries],
+            }
+            for name, entries in sections
+        ],
+        headers={**_attached("html"), "Content-Security-Policy": "sandbox; default-src 'none'"},
+    )
+
+
+def _lines(said: Words, entry: dict[str, Any], timezone: str | None) -> list[dict[str, str]]:
+    # Of a letter with both bodies the text is the one to be read here; the JSON has the other, too.
+    shown = {name: value for name, value in entry.items() if not (name == "html" and entry.get("text"))}
+    return [
+        {"name": name.replace("_", " "), "value": text}
+        for name, value in shown.items()
+        if (text := _text(said, value, timezone))
+    ]
+
+
+def _text(said: Words, value: Any, timezone: str | None) -> str:
+    if value is None or value in ("", [], {}):
+        return ""
+    if isinstance(value, str):
+        if MOMENT.fullmatch(value):
+            return said.date(local(datetime.fromisoformat(value), timezone), time=True)
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+
+
+def _attached(kind: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="my-data.{kind}"', "Cache-Control": "no-store"}
