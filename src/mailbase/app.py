@@ -42,6 +42,7 @@ from mailbase.api import settings as api_settings
 from mailbase.api import signal_sources as api_signal_sources
 from mailbase.api import subscribers as api_subscribers
 from mailbase.api import suppressions as api_suppressions
+from mailbase.api import unsubscribes as api_unsubscribes
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
@@ -121,6 +122,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     bounces,
     api_inbound_raw,
     stats,
+    api_unsubscribes,
 )
 """The doors under ``/v1``, behind a key."""
 
