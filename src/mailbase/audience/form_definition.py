@@ -96,6 +96,11 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     intro: str | None = None
     email: str | None = None
     button: str | None = None
+    more_title: str | None = None
+    """Above the second step's questions."""
+    more_button: str | None = None
+    one_more: str | None = None
+    """Above what is asked on the page after confirming."""
     note: str | None = None
     pending: str | None = None
     confirmed: str | None = None

@@ -7,26 +7,27 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from mailbase.audience import addresses, limits
+from mailbase.audience import addresses, limits, phones
 from mailbase.audience.addresses import Address
 from mailbase.audience.form_definition import Field, FormConsent
 from mailbase.audience.forms import Form
 from mailbase.errors import FieldError, Invalid
+from mailbase.optin.field_rules import breaks, rule
 from mailbase.optin.words import mistakes
 
 Values = Mapping[str, Sequence[Any]]
 
-LONGEST_TEXT: Final = 1000
 TICKED: Final = frozenset({"on", "true", "1", "yes"})
+PARTS: Final = ("day", "month", "year")
+"""A date may come in three fields, ``born.day`` and so on: the page without a script asks so."""
 
-_PHONE = re.compile(r"\+?[0-9][0-9 ()./-]{2,31}")
-_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:[.,][0-9]{1,10})?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_VERSION = re.compile(r"[0-9a-f]{12,64}")
+_SHOWN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}):([0-9a-f]{12,64})")
 
 
 class Entry(Struct, kw_only=True):
@@ -36,14 +37,18 @@ class Entry(Struct, kw_only=True):
     attributes: dict[str, Any]
     interests: list[int]
     consents: list[FormConsent]
+    shown: dict[str, str] = {}
+    """By purpose, the version of the words the visitor had before them, as far as their page says so."""
 
 
 class _Wrong(Exception):
     """A mistake of the visitor's, by its code."""
 
 
-def read(form: Form, values: Values, *, locale: str | None) -> Entry:
-    """Return what was entered.
+def read(form: Form, values: Values, *, locale: str | None, home: str | None = None) -> Entry:
+    """Return what was entered; ``home`` is the language tag that names the country of telephone numbers where the form has none.
+
+    Answers to later steps are taken where they are there already.
 
     Raises:
         Invalid: every field that needs the visitor's attention, in the visitor's language.
@@ -51,20 +56,56 @@ def read(form: Form, values: Values, *, locale: str | None) -> Entry:
     """
     wrong: dict[str, str] = {}
     address = _address(values, wrong)
-    attributes = _attributes(form, values, wrong)
+    attributes = _attributes(form, values, wrong, step=1, home=home)
     interests = _interests(form, values, wrong)
+    shown = _shown(values)
     consents: list[FormConsent] = []
     for consent in form.definition.consents:
         name = f"consent_{consent.purpose}"
-        if _ticked(_one(values, name)):
+        given = _one(values, name)
+        if isinstance(given, str) and _VERSION.fullmatch(given):
+            shown.setdefault(consent.purpose, given)
+            given = True
+        if _ticked(given):
             consents.append(consent)
         elif consent.required:
             wrong[name] = "consent_required"
     if wrong or address is None:
-        said = mistakes(locale)
-        errors = [FieldError(field, code, getattr(said, code)) for field, code in wrong.items()]
-        raise Invalid(code="invalid_input", errors=errors)
-    return Entry(address=address, attributes=attributes, interests=interests, consents=consents)
+        raise _refusal(wrong, locale)
+    return Entry(address=address, attributes=attributes, interests=interests, consents=consents, shown=shown)
+
+
+def answers(
+    form: Form, values: Values, *, step: Literal[2, 3], locale: str | None, home: str | None = None
+) -> dict[str, Any]:
+    """Return the answers to a later step.
+
+    Raises:
+        Invalid: every field that needs another look.
+
+    """
+    wrong: dict[str, str] = {}
+    attributes = _attributes(form, values, wrong, step=step, home=home)
+    if wrong:
+        raise _refusal(wrong, locale)
+    return attributes
+
+
+def _refusal(wrong: Mapping[str, str], locale: str | None) -> Invalid:
+    said = mistakes(locale)
+    errors = [FieldError(field, code, getattr(said, code)) for field, code in wrong.items()]
+    return Invalid(code="invalid_input", errors=errors)
+
+
+def _shown(values: Values) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for given in list(values.get("_consent_versions") or ())[:20]:
+        if isinstance(given, str):
+            found |= dict(_SHOWN.findall(given[:2000]))
+        elif isinstance(given, Mapping):
+            pairs = [f"{purpose}:{version}" for purpose, version in given.items()]
+            found |= {match[1]: match[2] for pair in pairs[:20] if (match := _SHOWN.fullmatch(pair))}
+    return found
 
 
 def _one(values: Values, name: str) -> Any:
@@ -92,30 +133,48 @@ def _address(values: Values, wrong: dict[str, str]) -> Address | None:
     return None
 
 
-def _attributes(form: Form, values: Values, wrong: dict[str, str]) -> dict[str, Any]:
+def _attributes(form: Form, values: Values, wrong: dict[str, str], *, step: int, home: str | None) -> dict[str, Any]:
+    country = phones.home(form.definition.locale or home)
     attributes: dict[str, Any] = {}
     for field in form.definition.fields:
-        if field.name == "email":
+        if field.name == "email" or (step > 1 and field.step != step):
             continue
-        given = _one(values, field.name)
         try:
-            value = _ticked(given) if field.type == "checkbox" else _value(field, given)
-            if value is None or value is False:
-                if field.required:
-                    wrong[field.name] = "required"
-                if value is None:
-                    continue
+            value = _answer(field, values, country)
         except _Wrong as mistake:
             wrong[field.name] = str(mistake)
             continue
-        attributes[field.name] = value
+        if (value is None or value is False) and field.required and field.step == step:
+            wrong[field.name] = "required"
+        if value is not None and (value is not False or field.step == step):
+            attributes[field.name] = value
     if limits.check_attributes(attributes):
         longest = max(attributes, key=lambda name: len(str(attributes[name])))
         wrong[longest] = "too_long"
     return attributes
 
 
-def _value(field: Field, given: Any) -> Any:
+def _answer(field: Field, values: Values, country: str | None) -> Any:
+    given = _one(values, field.name)
+    if field.type == "checkbox":
+        return _ticked(given)
+    if field.type == "date" and (given is None or given == ""):
+        given = _from_parts(field, values)
+    if field.type == "hidden" and given is None:
+        given = field.value
+    return _value(field, given, country)
+
+
+def _from_parts(field: Field, values: Values) -> str | None:
+    day, month, year = (str(_one(values, f"{field.name}.{part}") or "").strip()[:8] for part in PARTS)
+    if not (day or month or year):
+        return None
+    if not all(part.isascii() and part.isdecimal() for part in (day, month, year or "0")):
+        raise _Wrong("invalid_date")
+    return f"{year or '-'}-{int(month):02}-{int(day):02}"
+
+
+def _value(field: Field, given: Any, country: str | None) -> Any:
     if given is None:
         return None
     if isinstance(given, (int, float)) and not isinstance(given, bool):
@@ -123,52 +182,65 @@ def _value(field: Field, given: Any) -> Any:
     if not isinstance(given, str):
         raise _Wrong("invalid_value")
     text = given.strip()
-    if len(text) > LONGEST_TEXT:
+    if not text:
+        return None
+    held = rule(field, country)
+    broken = breaks(text, held)
+    if broken == "too_long":
         raise _Wrong("too_long")
     if _CONTROL.search(text):
         raise _Wrong("invalid_value")
-    return _READ[field.type](field, text) if text else None
+    if broken:
+        raise _Wrong(f"invalid_{field.type}")
+    return _READ[field.type](field, text, country)
 
 
-def _text(_: Field, text: str) -> str:
+def _text(_: Field, text: str, __: str | None) -> str:
     return text
 
 
-def _email(_: Field, text: str) -> str:
+def _email(_: Field, text: str, __: str | None) -> str:
     found = addresses.read(text)
     if isinstance(found, str):
         raise _Wrong("invalid_email")
     return found.email
 
 
-def _phone(_: Field, text: str) -> str:
-    if not _PHONE.fullmatch(text):
+def _phone(_: Field, text: str, country: str | None) -> str:
+    found = phones.read(text, country)
+    if found is None:
         raise _Wrong("invalid_phone")
+    return found
+
+
+def _date(_: Field, text: str, __: str | None) -> str:
+    try:
+        # A day without its year is one of a leap year: people are born on 29 February.
+        date.fromisoformat(text.replace("--", "2000-", 1) if text.startswith("--") else text)
+    except ValueError:
+        raise _Wrong("invalid_date") from None
     return text
 
 
-def _date(_: Field, text: str) -> str:
-    try:
-        if _DATE.fullmatch(text):
-            return date.fromisoformat(text).isoformat()
-    except ValueError:
-        pass
-    raise _Wrong("invalid_date")
-
-
-def _number(_: Field, text: str) -> int | float:
-    if not _NUMBER.fullmatch(text):
-        raise _Wrong("invalid_number")
+def _number(_: Field, text: str, __: str | None) -> int | float:
     return float(text.replace(",", ".")) if re.search("[.,]", text) else int(text)
 
 
-def _option(field: Field, text: str) -> str:
+def _option(field: Field, text: str, _: str | None) -> str:
     if text not in (field.options or []):
         raise _Wrong("invalid_option")
     return text
 
 
-_READ: Final = {"text": _text, "email": _email, "phone": _phone, "date": _date, "number": _number, "select": _option}
+_READ: Final = {
+    "text": _text,
+    "hidden": _text,
+    "email": _email,
+    "phone": _phone,
+    "date": _date,
+    "number": _number,
+    "select": _option,
+}
 
 
 def _interests(form: Form, values: Values, wrong: dict[str, str]) -> list[int]:

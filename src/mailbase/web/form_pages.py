@@ -1,113 +1,58 @@
-"""A form as visitors see it: the hosted page, and the same as JSON for the embed script."""
+"""A form as a page, without any script: the hosted form, and its second step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from litestar import Response
 
-from mailbase.audience.form_definition import Field
 from mailbase.audience.forms import Form
 from mailbase.errors import FieldError
-from mailbase.optin.entry import LONGEST_TEXT
+from mailbase.optin.entry import PARTS
 from mailbase.web.common import page
+from mailbase.web.form_config import AFTERWARDS, config_of, consents_of, fields_of
+from mailbase.web.form_words import button_of, note_of, pending_words, said_by, title_of
 from mailbase.web.words import Language, words
 
-# What a browser and its keyboard are told: input type, inputmode.
-_INPUTS: Final = {
-    "text": ("text", ""),
-    "email": ("email", "email"),
-    "phone": ("tel", "tel"),
-    "date": ("date", ""),
-    "number": ("text", "decimal"),
-}
-_AUTOCOMPLETE: Final = {
-    "name": "name",
-    "first_name": "given-name",
-    "last_name": "family-name",
-    "city": "address-level2",
-    "country": "country-name",
-    "company": "organization",
-    "birthday": "bday",
-}
+__all__ = ["config_of", "form_page", "more_page", "pending_words", "said_by"]
 
-
-def _fields(form: Form, language: Language) -> list[dict[str, Any]]:
-    """Return the questions in order; the address comes first unless the owner put it elsewhere."""
-    own = list(form.definition.fields)
-    if not any(field.name == "email" for field in own):
-        own.insert(0, Field("email", form.definition.texts.email or words(language).form.email, "email", required=True))
-    return [_field(field, language) for field in own]
-
-
-def _field(field: Field, language: Language) -> dict[str, Any]:
-    is_address = field.name == "email"
-    kind, mode = _INPUTS.get(field.type, ("", ""))
-    label = field.label or (words(language).form.email if is_address else field.name.replace("_", " ").capitalize())
-    auto = {"email": "email", "phone": "tel"}.get(field.type) or _AUTOCOMPLETE.get(field.name, "")
-    return {
-        "name": field.name,
-        "label": label,
-        "type": field.type,
-        "required": field.required or is_address,
-        "options": field.options or [],
-        "input": kind,
-        "mode": mode,
-        "autocomplete": auto,
-        "longest": 254 if field.type == "email" else LONGEST_TEXT,
-    }
-
-
-def _title(form: Form) -> str:
-    return form.definition.texts.title or form.name
-
-
-def _button(form: Form, language: Language) -> str:
-    return form.definition.texts.button or words(language).form.subscribe
-
-
-def _note(form: Form, language: Language) -> str:
-    said = words(language)
-    return form.definition.texts.note or (said.form.note if form.definition.double_opt_in else said.form.note_at_once)
-
-
-def pending_words(form: Form, language: Language) -> tuple[str, str]:
-    """Return title and text of what every visitor is told after sending the form, whatever their address's history."""
-    said = words(language)
-    title, text = (
-        (said.form.pending_title, said.form.pending_text)
-        if form.definition.double_opt_in
-        else (said.form.at_once_title, said.form.at_once_text)
-    )
-    return title, form.definition.texts.pending or text
-
-
-def said_by(form: Form, language: Language) -> str:
-    """Return the words beside the button: what somebody agrees to at a form that asks for no consent in words of its own."""
-    return f"{_title(form)} — {_button(form, language)}. {_note(form, language)}"
+Values = Mapping[str, Sequence[Any]]
 
 
 def form_page(
-    form: Form, language: Language, time: str, *, values: Mapping[str, Sequence[Any]], errors: Sequence[FieldError]
+    form: Form,
+    language: Language,
+    time: str,
+    *,
+    values: Values,
+    errors: Sequence[FieldError],
+    home: str | None = None,
 ) -> Response[str]:
-    """Render the hosted page; with errors it answers 422 and keeps what was entered."""
+    """Render the hosted page; with errors it answers 422 and keeps what was entered.
+
+    What a link says in its query (``?source=flyer&utm_campaign=…``, a hidden field's value) comes in ``values`` and is sent along.
+    """
     definition = form.definition
-    fields = _fields(form, language)
+    fields = fields_of(form, language, home=home, step=1)
     names = [
-        *(field["name"] for field in fields),
+        *_names(fields),
         "interests",
         *(f"consent_{consent.purpose}" for consent in definition.consents),
     ]
-    entered = {name: _shown(values.get(name)) for name in names}
-    wrong = dict.fromkeys(names, "") | {error.field: error.message for error in errors}
+    versions = [f"{one['purpose']}:{one['version']}" for one in consents_of(definition.consents)]
+    carried = {
+        name: shown(found)
+        for name, found in values.items()
+        if name.startswith(("_page", "_source", "_mode", "_trigger", "_utm_"))
+    }
     return page(
         "form",
         language,
         status=422 if errors else 200,
         targets=[definition.redirects.pending],
         framed=True,
-        title=_title(form),
+        title=title_of(form),
         brand="",
-        heading=_title(form),
+        heading=title_of(form),
         intro=definition.texts.intro or "",
         action=f"/f/{form.key}",
         fields=fields,
@@ -115,57 +60,93 @@ def form_page(
         if definition.interest_choice
         else [],
         chosen=[value for value in values.get("interests", ()) if isinstance(value, str)],
-        consents=[
-            {"purpose": c.purpose, "text": c.text, "policy_url": c.policy_url or "", "required": c.required}
-            for c in definition.consents
-        ],
-        values=entered,
-        errors=wrong,
+        consents=consents_of(definition.consents),
+        versions=" ".join(versions),
+        carried=[{"name": name[:40], "value": value[:500]} for name, value in carried.items() if value][:12],
+        values={name: shown(values.get(name)) for name in names},
+        errors=dict.fromkeys(names, "") | {error.field: error.message for error in errors},
         refused=bool(errors),
         time=time,
-        button=_button(form, language),
-        note=_note(form, language),
+        button=button_of(form, language),
+        note=note_of(form, language),
     )
 
 
-def _shown(entered: Sequence[Any] | None) -> str:
-    last = entered[-1] if entered else ""
-    return str(last) if isinstance(last, (str, int, float)) else ""
+def more_page(
+    form: Form,
+    language: Language,
+    token: str,
+    *,
+    values: Values,
+    errors: Sequence[FieldError],
+    home: str | None = None,
+) -> Response[str]:
+    """Render the second step: the address is taken, and a few things more are asked."""
+    own = form.definition.texts
+    said = words(language).form
+    return page(
+        "more",
+        language,
+        status=422 if errors else 200,
+        targets=[form.definition.redirects.pending],
+        framed=True,
+        title=own.more_title or said.more_title,
+        brand=title_of(form),
+        text=said.more_text,
+        refused=bool(errors),
+        button=own.more_button or said.next,
+        **asked(
+            form,
+            language,
+            token,
+            step=AFTERWARDS,
+            action=f"/f/{form.key}/more",
+            values=values,
+            errors=errors,
+            home=home,
+        ),
+    )
 
 
-def config_of(form: Form, language: Language, public_url: str, time: str) -> dict[str, Any]:
-    """Return what the embed script needs, words included: the script itself speaks no language."""
-    definition = form.definition
-    said = words(language)
-    pending_title, pending = pending_words(form, language)
+def asked(
+    form: Form,
+    language: Language,
+    token: str,
+    *,
+    step: int,
+    action: str,
+    values: Values,
+    errors: Sequence[FieldError] = (),
+    home: str | None = None,
+) -> dict[str, Any]:
+    """Return what a page needs that asks a later step's questions."""
+    fields = fields_of(form, language, home=home, step=step)
+    names = _names(fields)
     return {
-        "key": form.key,
-        "name": form.name,
-        "locale": language,
-        "action": f"{public_url}/f/{form.key}",
-        "display": {"mode": definition.display.mode},
-        "fields": _fields(form, language),
-        "interests": [{"slug": i.slug, "name": i.name, "description": i.description} for i in form.interests],
-        "interest_choice": definition.interest_choice,
-        "consents": [
-            {"purpose": c.purpose, "text": c.text, "policy_url": c.policy_url, "required": c.required}
-            for c in definition.consents
-        ],
-        "redirect": definition.redirects.pending,
-        "min_seconds": definition.protection.min_seconds,
-        "texts": {
-            "title": _title(form),
-            "intro": definition.texts.intro or "",
-            "button": _button(form, language),
-            "note": _note(form, language),
-            "choose": said.form.choose,
-            "pick": said.form.pick,
-            "optional": said.form.optional,
-            "policy": said.form.policy,
-            "sending": said.form.sending,
-            "failed": said.form.failed,
-            "pending_title": pending_title,
-            "pending": pending,
-        },
-        "_t": time,
+        "action": action,
+        "token": token,
+        "fields": fields,
+        "values": {name: shown(values.get(name)) for name in names},
+        "errors": dict.fromkeys(names, "") | {error.field: error.message for error in errors},
     }
+
+
+def _names(fields: Sequence[Mapping[str, Any]]) -> list[str]:
+    names: list[str] = []
+    for field in fields:
+        names.append(field["name"])
+        if field["type"] == "date":
+            names += [f"{field['name']}.{part}" for part in PARTS]
+    return names
+
+
+def shown(entered: Sequence[Any] | None) -> str:
+    """Return what was entered as it is shown again."""
+    last = entered[-1] if entered else ""
+    return (
+        str(last)
+        if isinstance(last, (str, int, float)) and not isinstance(last, bool)
+        else "on"
+        if last is True
+        else ""
+    )
