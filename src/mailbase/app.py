@@ -36,6 +36,7 @@ from mailbase.api import jobs as api_jobs
 from mailbase.api import keys as api_keys
 from mailbase.api import lead_magnets as api_lead_magnets
 from mailbase.api import messages as api_messages
+from mailbase.api import pages as api_pages
 from mailbase.api import providers as api_providers
 from mailbase.api import relays as api_relays
 from mailbase.api import settings as api_settings
@@ -66,19 +67,18 @@ from mailbase.errors import (
 )
 from mailbase.http import (
     HEAD,
-    PAGE_HEADERS,
     PROBLEM,
     REQUEST_ID,
     SLASH,
     WORK,
     Problem,
     Work,
-    page,
     preferred,
     request_id,
     work_of,
 )
 from mailbase.outgoing import Outgoing
+from mailbase.pages.words import with_files
 from mailbase.queue import Wake
 from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
@@ -90,6 +90,7 @@ from mailbase.web import (
     embed,
     form_events,
     incoming,
+    looks,
     outbox,
     preferences,
     subscribe,
@@ -97,12 +98,14 @@ from mailbase.web import (
     unsubscribe,
     view,
 )
+from mailbase.web.common import dress, refusal_page
 
 logger = logging.getLogger(__name__)
 
 KEYED: Final[tuple[ModuleType, ...]] = (
     api_keys,
     api_settings,
+    api_pages,
     api_jobs,
     api_domains,
     api_providers,
@@ -137,6 +140,7 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     address,
     unsubscribe,
     embed,
+    looks,
     view,
     incoming,
     outbox,
@@ -327,8 +331,7 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         errors=errors,
     )
     if not scope["path"].startswith("/v1/") and preferred(scope) == "html":
-        headers |= PAGE_HEADERS
-        return Response(page(problem), status_code=status, headers=headers, media_type="text/html")
+        return refusal_page(request, status, headers=headers)
     return Response(msgspec.json.encode(problem), status_code=status, headers=headers, media_type=PROBLEM)
 
 
@@ -374,6 +377,8 @@ def create_app(settings: Settings) -> Mailbase:
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         state = app.state
         state.settings = settings
+        state.tables = with_files(settings.data_dir / "locales")
+        state.look = None
         state.tokens = Tokens(settings.secret_keys)
         state.vault = Vault(settings.secret_keys)
         state.wake = Wake(settings.redis_url)
@@ -405,6 +410,7 @@ def create_app(settings: Settings) -> Mailbase:
     app = Mailbase(
         route_handlers=[keyed, *(handler for door in PUBLIC for handler in door.ROUTES)],
         lifespan=[lifespan],
+        before_request=dress,
         dependencies={
             "db": Provide(_db),
             "wake": Provide(_wake),

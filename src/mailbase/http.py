@@ -7,7 +7,6 @@ One request, one transaction: opened when a handler first asks for ``db``, commi
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from html import escape
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final, Literal
 
@@ -23,12 +22,6 @@ REQUEST_ID: Final = "mailbase_request_id"
 HEAD: Final = "mailbase_head"
 SLASH: Final = "\ue000"
 """Stands for an encoded slash while a path is routed: ``%2F`` belongs to a segment and does not end it."""
-
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 Scope = Any
 """An ASGI connection scope."""
@@ -163,15 +156,6 @@ def preferred(scope: Scope) -> Literal["html", "json"]:
         if name in {"application/json", PROBLEM}:
             return "json"
     return "json"
-
-
-def page(problem: Problem) -> str:
-    """Return a problem as a plain page, for people who followed a link."""
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(problem.title)}</title></head><body><main><h1>{escape(problem.title)}</h1><p>{escape(problem.detail)}</p>"
-        f"<p><small>{problem.status} · {problem.request_id}</small></p></main></body></html>"
-    )
 
 
 @lru_cache(maxsize=4096)

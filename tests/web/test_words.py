@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbase.errors import ConfigError
-from mailbase.web import plurals, words
-from mailbase.web.words import HERE, Languages, mistake, read, with_files
+from mailbase.pages import plurals, words
+from mailbase.pages.words import HERE, Languages, mistake, read, with_files
 
 TABLES = {name: tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8")) for name in ("en", "ru")}
 TEMPLATES = HERE.parent / "templates"

@@ -92,7 +92,7 @@ MULTIPART: Final[dict[str, dict[str, Any]]] = {
 }
 """Bodies that are streamed by hand, which Litestar does not see."""
 
-WHOLE: Final = {"create_inbound": "message/rfc822"}
+WHOLE: Final = {"create_inbound": "message/rfc822", "put_logo": "image/png"}
 """Bodies that are taken as they are, by their content type."""
 
 
@@ -109,7 +109,7 @@ class JsonPlugin(OpenAPIRenderPlugin):
 
 def config() -> OpenAPIConfig:
     """Return what Litestar needs to know."""
-    tags = "Subscribers Interests Imports Suppressions Forms Campaigns Messages Domains Statistics Signals Jobs Settings Keys Public Outbox Health"
+    tags = "Subscribers Interests Imports Suppressions Forms Submissions Campaigns Messages Domains Statistics Signals Jobs Settings Keys Public Outbox Health"
     return OpenAPIConfig(
         title="mailbase",
         version=__version__,

@@ -5,7 +5,7 @@ HTML escapes every value, text and subject none. A missing attribute is empty; a
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -181,10 +181,18 @@ def used(source: str) -> set[str]:
     return set(_engine(False).undeclared_variables_in_str(source, nested=True))
 
 
-def check(source: str, *, field: str, names: Iterable[str], shape: dict[str, frozenset[str]] | None = None) -> None:
+def check(
+    source: str,
+    *,
+    field: str,
+    names: Iterable[str],
+    shape: dict[str, frozenset[str]] | None = None,
+    filters: Container[str] = (),
+) -> None:
     """Check a template before it is kept.
 
-    ``names`` may be used at the top level; ``shape`` closes a name's own keys (``{"subscriber": SUBSCRIBER_KEYS}``).
+    ``names`` may be used at the top level; ``shape`` closes a name's own keys (``{"subscriber": SUBSCRIBER_KEYS}``); ``filters``
+    are known beside MiniJinja's.
 
     Raises:
         Invalid: ``too_large``, ``template_error`` or ``unknown_variable`` for ``field``, with line, column and word.
@@ -205,7 +213,7 @@ def check(source: str, *, field: str, names: Iterable[str], shape: dict[str, fro
         engine.remove_template("checked")
     pieces = [piece for piece in split(source) if piece.kind != "text"]
     for piece in pieces:
-        _check_piece(source, field, piece)
+        _check_piece(source, field, piece, filters)
     allowed = set(names) | _BUILT_IN
     for name in sorted(used(source)):
         top, _, rest = name.partition(".")
@@ -226,9 +234,9 @@ def check(source: str, *, field: str, names: Iterable[str], shape: dict[str, fro
             )
 
 
-def _check_piece(source: str, field: str, piece: Piece) -> None:
+def _check_piece(source: str, field: str, piece: Piece, filters: Container[str]) -> None:
     if piece.kind == "statement" and piece.word in _FORBIDDEN:
-        raise refuse(source, field, piece.start, piece.word, f"{piece.word} is not available in letters")
+        raise refuse(source, field, piece.start, piece.word, f"{piece.word} is not available here")
     bare = _STRING.sub('""', piece.inner)
     if _REPEAT.search(bare):
         raise refuse(source, field, piece.start, piece.inner[:60], "text cannot be multiplied")
@@ -238,7 +246,7 @@ def _check_piece(source: str, field: str, piece: Piece) -> None:
     ):
         for match in pattern.finditer(bare):
             word = match.group(1)
-            if not _known(sample.format(word), kind):
+            if not (kind == "UnknownFilter" and word in filters) and not _known(sample.format(word), kind):
                 offset = source.find(word, piece.start)
                 what = "filter" if kind == "UnknownFilter" else "test"
                 raise refuse(source, field, max(offset, piece.start), word, f"unknown {what} {word}")

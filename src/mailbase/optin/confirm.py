@@ -3,6 +3,7 @@
 ``look`` changes nothing: scanners follow every link. ``confirm`` may come twice and answers the same.
 """
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -31,6 +32,8 @@ class Asked(Struct, kw_only=True):
     interests: list[str]
     consents: list[ConsentGiven]
     locale: str | None
+    timezone: str | None
+    expires_at: datetime
 
 
 class Witness(Struct, frozen=True):
@@ -42,7 +45,7 @@ class Witness(Struct, frozen=True):
 
 READ = """
 SELECT confirmation.id, subscriber_id, form_id, confirmation.interests, evidence, confirmation.locale, confirmation.confirmed_at,
-    email, email_key, domain, status, subscriber.interests AS held,
+    expires_at, timezone, email, email_key, domain, status, subscriber.interests AS held,
     expires_at > now() AND confirmation.created_at >= COALESCE(unsubscribed_at, '-infinity') AS alive,
     EXISTS (SELECT FROM suppressions WHERE value = email_key AND suppressions.created_at > confirmation.created_at
         OR value IN (email_key, domain) AND (reason = 'manual' OR kind = 'domain')) AS barred
@@ -85,7 +88,20 @@ async def look(db: Connection, confirmation_id: int) -> Asked:
         interests=[name["name"] for name in await db.fetch(NAMES, chosen)],
         consents=list(given.values()),
         locale=row["locale"],
+        timezone=row["timezone"],
+        expires_at=row["expires_at"],
     )
+
+
+FORM_KEY = """
+SELECT key FROM forms JOIN confirmations ON form_id = forms.id WHERE confirmations.id = $1
+"""
+
+
+async def form_key(db: Connection, confirmation_id: int) -> str | None:
+    """Return the key of the form a confirmation came from."""
+    found: str | None = await db.fetchval(FORM_KEY, confirmation_id)
+    return found
 
 
 LOCK = """

@@ -4,18 +4,17 @@ Pages need no script, no cookie and nothing from another origin. Those behind a 
 in a ``Referer``.
 """
 
-import hashlib
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
-from minijinja import Environment, Markup, pass_state
 
 from mailbase.audience.form_definition import origin_of
 from mailbase.config import Settings
@@ -31,12 +30,14 @@ from mailbase.errors import (
     TooLarge,
 )
 from mailbase.http import PROBLEM, Problem, client_ip, header, request_id
-from mailbase.letters.templates import show_html
 from mailbase.optin.confirm import Witness
 from mailbase.optin.confirmation import Desk
-from mailbase.web.words import Language, choose, plural, words
+from mailbase.pages import engine, look
+from mailbase.pages.look import LOOK, Look
+from mailbase.pages.words import Language, choose, spoken, words
 
-HERE: Final = Path(__file__).parent
+FRESH: Final = 1.0
+"""Seconds a process goes on with the look it read."""
 HTML: Final = "text/html"
 MOST_AGENT: Final = 500
 
@@ -52,41 +53,24 @@ STATUS: Final[dict[type[MailbaseError], int]] = {
 
 AnyRequest = Request[Any, Any, Any]
 
-
-@cache
-def _engine() -> Environment:
-    templates = {file.name: file.read_text(encoding="utf-8") for file in (HERE / "templates").glob("*.html")}
-    return Environment(
-        templates=templates,
-        undefined_behavior="strict",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalizer=lambda value: Markup(show_html(value)),
-        filters={"fill": _fill, "plural": _plural},
-    )
+asset = engine.asset
+logger = logging.getLogger(__name__)
 
 
-def _fill(text: str, **values: Any) -> str:
-    """``{{ words.unsubscribe.text | fill(email=email) }}``."""
-    return text.format(**values)
-
-
-@pass_state  # type: ignore[arg-type]  # its annotation knows no keywords
-def _plural(state: Any, table: Mapping[str, str], n: int, **values: Any) -> str:
-    """``{{ words.preferences.weeks | plural(n) }}``, in the page's language."""
-    return plural(state.lookup("lang"), table, n, **values)
-
-
-@cache
-def asset(name: str) -> bytes:
-    """Return a file of the pages."""
-    return (HERE / "assets" / name).read_bytes()
-
-
-@cache
-def stylesheet() -> str:
-    """Return the stylesheet's path, which changes with its content."""
-    return f"/assets/pages.css?v={hashlib.sha256(asset('pages.css')).hexdigest()[:12]}"
+async def dress(request: AnyRequest) -> None:
+    """Have the answer wear what the owner chose. Called before every public handler; no failure here takes a page down."""
+    if request.scope["path"].startswith("/v1/"):
+        return
+    state = request.app.state
+    worn: tuple[float, Look] | None = state.look
+    if worn is None or worn[0] < time.monotonic() - FRESH:
+        try:
+            async with state.pool.acquire(timeout=5) as db:
+                worn = state.look = time.monotonic(), await look.read(db, state.tables)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            logger.warning("the settings of the pages cannot be read; they look as they did")
+    if worn is not None:
+        look.wear(worn[1])
 
 
 def page(
@@ -96,23 +80,25 @@ def page(
     status: int = 200,
     targets: Sequence[str | None] = (),
     framed: bool = False,
+    script: str | None = None,
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response[str]:
     """Render a page.
 
-    ``targets`` are addresses a form on it may end at by redirect; ``framed`` lets other sites show it in a frame.
+    ``targets`` are addresses a form on it may end at by redirect; ``framed`` lets other sites show it in a frame; ``script`` is the
+    path of the one script it runs.
     """
-    said = words(language)
-    content = _engine().render_template(
-        f"{name}.html", lang=language, words=said.table, stylesheet=stylesheet(), **values
-    )
+    worn = LOOK.get()
+    content = engine.render(name, language, {**values, "script": script}, worn, spoken())
     origins = " ".join(
         dict.fromkeys(["'self'", *(origin for target in targets if target and (origin := origin_of(target)))])
     )
     ancestors = "*" if framed else "'none'"
+    scripts = "script-src 'self'; connect-src 'self'; worker-src 'self'; " if script else ""
     policy = (
-        f"default-src 'none'; style-src 'self'; base-uri 'none'; form-action {origins}; frame-ancestors {ancestors}"
+        f"default-src 'none'; style-src 'self'; img-src 'self'; {scripts}"
+        f"base-uri 'none'; form-action {origins}; frame-ancestors {ancestors}"
     )
     return Response(
         content,
@@ -133,11 +119,18 @@ def page(
 
 
 def message(
-    language: Language, title: str, text: str, *, icon: str = "letter", status: int = 200, **more: Any
+    language: Language,
+    title: str,
+    text: str,
+    *,
+    icon: str = "letter",
+    status: int = 200,
+    name: str = "message",
+    **more: Any,
 ) -> Response[str]:
     """Render a page that says one thing. ``icon``: letter, done or note."""
     values = {"brand": "", "link": None, "link_text": "", **more}
-    return page("message", language, status=status, title=title, text=text, icon=icon, **values)
+    return page(name, language, status=status, title=title, text=text, icon=icon, **values)
 
 
 def language_of(request: AnyRequest, *locales: str | None, default: str | None = None) -> Language:
@@ -212,16 +205,31 @@ def refuse(request: AnyRequest, error: Exception) -> Response[Any]:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else {}
     if wants_json(request):
         return problem(request, status, code, detail, errors=errors, headers=headers)
-    language = language_of(request)
-    said = words(language)
+    return refusal_page(request, status, headers=headers)
+
+
+def refusal_page(
+    request: AnyRequest, status: int, *, headers: Mapping[str, str] | None = None, link: str | None = None
+) -> Response[str]:
+    """Say as a page what went wrong; where it was our mistake, with the request's id to ask about.
+
+    ``link`` leads to a form to begin again with.
+    """
+    worn = LOOK.get()
+    language = language_of(request, default=worn.account.locale if worn else None)
+    everything = words(language)
+    said = everything.errors
     title, text = {
-        403: (said.errors.foreign_title, said.errors.foreign_text),
-        404: (said.errors.missing_title, said.errors.missing_text),
-        410: (said.errors.gone_title, said.errors.gone_text),
-        413: (said.errors.large_title, said.errors.large_text),
-        429: (said.errors.slow_title, said.errors.plural("slow_text", int(headers.get("Retry-After", "60")))),
-    }.get(status, (said.errors.wrong_title, said.errors.wrong_text))
-    return message(language, title, text, icon="note", status=status, headers=headers)
+        403: (said.foreign_title, said.foreign_text),
+        404: (said.missing_title, said.missing_text),
+        410: (said.gone_title, said.gone_text),
+        413: (said.large_title, said.large_text),
+        429: (said.slow_title, said.plural("slow_text", int((headers or {}).get("Retry-After", "60")))),
+        503: (said.away_title, said.away_text),
+    }.get(status, (said.broken_title, said.broken_text) if status >= 500 else (said.wrong_title, said.wrong_text))
+    code = request_id(request.scope) if status >= 500 else ""
+    more = {"link": link, "link_text": everything.confirm.once_more if link else ""}
+    return message(language, title, text, icon="note", status=status, headers=headers, name="error", code=code, **more)
 
 
 REFUSALS: Final[dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]]] = {

@@ -1,6 +1,8 @@
 """``/c/{token}``: a page with one button, and the button. Looking changes nothing, because scanners look at every link."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
@@ -8,10 +10,23 @@ from litestar.params import FromPath
 
 from mailbase.audience import account
 from mailbase.db import Connection
-from mailbase.errors import NotFound
-from mailbase.optin.confirm import Asked, confirm, look
+from mailbase.errors import Gone, NotFound
+from mailbase.optin import magnets
+from mailbase.optin.confirm import Asked, confirm, form_key, look
+from mailbase.pages import engine
 from mailbase.tokens import Tokens
-from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, language_of, message, page, wants_json, witness
+from mailbase.web.common import (
+    REFUSALS,
+    AnyRequest,
+    answers,
+    desk_of,
+    language_of,
+    message,
+    page,
+    refusal_page,
+    wants_json,
+    witness,
+)
 from mailbase.web.words import words
 
 
@@ -33,17 +48,26 @@ async def show_confirmation(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
     """Show what is to be confirmed."""
-    asked = await look(db, _read(tokens, token))
+    number = _read(tokens, token)
+    try:
+        asked = await look(db, number)
+    except Gone:
+        return await _gone(request, db, number)
     if asked.state != "open":
         return await _done(request, db, asked)
-    language = language_of(request, asked.locale, default=(await account.get(db)).locale)
+    settings = await account.get(db)
+    language = language_of(request, asked.locale, default=settings.locale)
+    script = engine.address("confirm.js") if settings.confirm_auto_post else None
     said = words(language)
     return page(
         "confirm",
         language,
         targets=[asked.form.definition.redirects.confirmed if asked.form else None],
+        script=script,
+        auto=script,
         title=said.confirm.title,
         brand=asked.title,
+        until=_local(asked.expires_at, asked.timezone),
         interests=asked.interests,
         consents=[{"text": consent.text, "policy_url": consent.policy_url or ""} for consent in asked.consents],
     )
@@ -66,7 +90,10 @@ async def confirm_subscription(
 ) -> Response[Any]:
     """Confirm: 303 to the form's page, or 200; once more is the same."""
     number = _read(tokens, token)
-    asked = await confirm(db, desk_of(request), number, witness(request))
+    try:
+        asked = await confirm(db, desk_of(request), number, witness(request))
+    except Gone:
+        return await _gone(request, db, number)
     target = asked.form.definition.redirects.confirmed if asked.form else None
     if target is not None and asked.state == "confirmed" and not wants_json(request):
         return Response(
@@ -75,6 +102,22 @@ async def confirm_subscription(
             headers={"Location": target, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
         )
     return await _done(request, db, asked)
+
+
+def _local(at: datetime, timezone: str | None) -> datetime:
+    """Return a moment as the reader's clocks show it; UTC where their time zone is not known."""
+    try:
+        return at.astimezone(ZoneInfo(timezone)) if timezone else at.astimezone(UTC)
+    except (ZoneInfoNotFoundError, ValueError):
+        return at.astimezone(UTC)
+
+
+async def _gone(request: AnyRequest, db: Connection, number: int) -> Response[Any]:
+    """Say that the link's time is over, and lead back to the form it came from."""
+    if wants_json(request):
+        raise Gone("this confirmation is no longer valid")
+    key = await form_key(db, number)
+    return refusal_page(request, 410, link=f"/f/{key}" if key else None)
 
 
 async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[Any]:
@@ -90,8 +133,25 @@ async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[A
         return message(language, said.confirm.used_title, said.confirm.used_text, icon="note", brand=asked.title)
     own = asked.form.definition.texts.confirmed if asked.form else None
     return message(
-        language, said.confirm.confirmed_title, own or said.confirm.confirmed_text, icon="done", brand=asked.title
+        language,
+        said.confirm.confirmed_title,
+        own or said.confirm.confirmed_text,
+        icon="done",
+        name="confirmed",
+        brand=asked.title,
+        magnet=await _magnet(request, db, asked),
+        more=None,
     )
+
+
+async def _magnet(request: AnyRequest, db: Connection, asked: Asked) -> dict[str, str] | None:
+    if asked.form is None:
+        return None
+    desk = desk_of(request)
+    offer = await magnets.offer(
+        db, desk.tokens, desk.public_url, asked.form.id, asked.subscriber_id, now=datetime.now(UTC)
+    )
+    return {"title": offer.title, "url": offer.url} if offer else None
 
 
 ROUTES: Final = [show_confirmation, confirm_subscription]

@@ -1,0 +1,117 @@
+"""Pages in the owner's own template: ours inside theirs, or not at all.
+
+A template is a page around pieces we make: ``{{ content }}`` is all that belongs into it, ``{{ form }}`` only its forms. Whoever
+leaves the forms out is refused; should a template fail later, readers get our page, and the owner a line in the log.
+"""
+
+import re
+from datetime import datetime
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from mailbase.db import Connection
+from mailbase.errors import NotFound
+
+Name = Literal["every", "form", "confirm", "confirmed", "preferences", "unsubscribe", "message", "error"]
+"""``every``: each page that has no template of its own."""
+NAMES: Final[tuple[Name, ...]] = (
+    "every",
+    "form",
+    "confirm",
+    "confirmed",
+    "preferences",
+    "unsubscribe",
+    "message",
+    "error",
+)
+PIECES: Final = frozenset(
+    {"page", "title", "lang", "direction", "head", "content", "form", "logo", "name", "website", "address", "words"}
+)
+"""What a template may name."""
+LARGEST: Final = 64 * 1024
+
+FORM: Final = re.compile(r"<form\b.*?</form>", re.DOTALL)
+_COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+class Page(Struct, kw_only=True):
+    """An owner's page."""
+
+    name: Name
+    template: str
+    updated_at: datetime
+
+
+def forms_of(content: str) -> list[str]:
+    """Return a page's forms as they stand in its HTML."""
+    return FORM.findall(content)
+
+
+def keeps(html: str, content: str) -> bool:
+    """Tell whether a finished page still holds what it is there for: its forms, or all of it where it has none."""
+    shown = _COMMENT.sub("", html)
+    return all(piece in shown for piece in forms_of(content) or [content])
+
+
+GET: Final = """
+SELECT name, template, updated_at FROM page_templates WHERE name = $1
+"""
+
+
+async def get(db: Connection, name: Name) -> Page:
+    """Return an owner's page.
+
+    Raises:
+        NotFound: there is none; ours is shown.
+
+    """
+    row = await db.fetchrow(GET, name)
+    if row is None:
+        raise NotFound(f"The page {name} has no template of its own.")
+    return Page(**dict(row))
+
+
+ALL: Final = """
+SELECT name, template, updated_at FROM page_templates ORDER BY name
+"""
+
+
+async def every(db: Connection) -> list[Page]:
+    """Return the owner's pages."""
+    return [Page(**dict(row)) for row in await db.fetch(ALL)]
+
+
+async def sources(db: Connection) -> dict[str, str]:
+    """Return the owner's templates by name."""
+    return {page.name: page.template for page in await every(db)}
+
+
+PUT: Final = """
+INSERT INTO page_templates (name, template) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET template = EXCLUDED.template, updated_at = now()
+RETURNING name, template, updated_at
+"""
+
+
+async def put(db: Connection, name: Name, template: str) -> Page:
+    """Keep an owner's page, which has been checked."""
+    row = await db.fetchrow(PUT, name, template)
+    assert row is not None  # noqa: S101  (RETURNING)
+    return Page(**dict(row))
+
+
+DELETE: Final = """
+DELETE FROM page_templates WHERE name = $1 RETURNING name
+"""
+
+
+async def delete(db: Connection, name: Name) -> None:
+    """Go back to ours.
+
+    Raises:
+        NotFound: there was none.
+
+    """
+    if await db.fetchval(DELETE, name) is None:
+        raise NotFound(f"The page {name} has no template of its own.")

@@ -1,0 +1,61 @@
+"""What the public pages load, all of it from here: the owner's colours and logo, and the script of a page that may have one."""
+
+from typing import Any, Final
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from mailbase.db import Connection
+from mailbase.errors import NotFound
+from mailbase.pages import logos
+from mailbase.pages.look import LOOK
+from mailbase.web.common import REFUSALS, asset
+
+FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+"""For what has its content's hash in its address."""
+
+
+@get("/", operation_id="home", tags=["Public"], include_in_schema=False)
+async def home() -> Response[Any]:
+    """Lead on to the owner's website, or to the reference."""
+    worn = LOOK.get()
+    target = (worn.account.website if worn else None) or "/docs"
+    return Response(None, status_code=302, headers={"Location": target, "Cache-Control": "no-store"})
+
+
+@get("/assets/look.css", operation_id="get_look", tags=["Public"], include_in_schema=False)
+async def get_look() -> Response[bytes]:
+    """Return the owner's colours and rules."""
+    worn = LOOK.get()
+    return Response((worn.css if worn else "").encode(), media_type="text/css", headers=FOREVER)
+
+
+@get("/assets/confirm.js", operation_id="get_confirm_script", tags=["Public"], include_in_schema=False)
+async def get_confirm_script() -> Response[bytes]:
+    """Return what presses the confirmation's button, for owners who want that."""
+    return Response(asset("confirm.js"), media_type="text/javascript", headers=FOREVER)
+
+
+@get(
+    "/assets/{file:str}",
+    operation_id="get_logo",
+    tags=["Public"],
+    include_in_schema=False,
+    exception_handlers=REFUSALS,
+)
+async def get_logo(db: NamedDependency[Connection], file: FromPath[str]) -> Response[bytes]:
+    """Return the owner's logo."""
+    name, _, _ = file.partition(".")
+    found = await logos.content(db, name.removeprefix("logo-")) if name.startswith("logo-") else None
+    if found is None:
+        raise NotFound
+    headers = {
+        **FOREVER,
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    return Response(found[0], media_type=found[1], headers=headers)
+
+
+ROUTES: Final = [home, get_look, get_confirm_script, get_logo]
