@@ -41,6 +41,7 @@ from mailbase.api import providers as api_providers
 from mailbase.api import relays as api_relays
 from mailbase.api import settings as api_settings
 from mailbase.api import signal_sources as api_signal_sources
+from mailbase.api import submissions as api_submissions
 from mailbase.api import subscribers as api_subscribers
 from mailbase.api import suppressions as api_suppressions
 from mailbase.api import unsubscribes as api_unsubscribes
@@ -77,9 +78,12 @@ from mailbase.http import (
     request_id,
     work_of,
 )
+from mailbase.optin.mail_hosts import MailHosts
+from mailbase.optin.protection import Guard
 from mailbase.outgoing import Outgoing
 from mailbase.pages.words import with_files
 from mailbase.queue import Wake
+from mailbase.sending.provider_lookup import DnsHosts
 from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
@@ -93,6 +97,7 @@ from mailbase.web import (
     looks,
     outbox,
     preferences,
+    protection,
     subscribe,
     track,
     unsubscribe,
@@ -118,6 +123,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_imports,
     api_suppressions,
     api_forms,
+    api_submissions,
     api_lead_magnets,
     api_campaigns,
     api_messages,
@@ -134,6 +140,7 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     docs,
     subscribe,
     form_events,
+    protection,
     confirm,
     downloads,
     preferences,
@@ -393,6 +400,15 @@ def create_app(settings: Settings) -> Mailbase:
             async with open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool:
                 state.pool = pool
                 await _prepare(pool, settings, state)
+                state.guard = Guard(
+                    redis=state.redis,
+                    tokens=state.tokens,
+                    secrets=settings.secret_keys,
+                    erasure_key=state.erasure_key,
+                    # Letters to the outbox reach nobody, so nobody's DNS is asked.
+                    hosts=None if settings.to_outbox else MailHosts(DnsHosts(settings.dns_servers)),
+                    counting=settings.form_limits,
+                )
                 async with recorder(pool, early=early(settings)) as state.recorder:
                     yield
         finally:

@@ -30,6 +30,7 @@ BY_PERSON: Final = (
 )
 BY_ADDRESS: Final = (
     "DELETE FROM messages WHERE email_key = ANY ($1::text[])",
+    "DELETE FROM submissions WHERE email_key = ANY ($1::text[])",
     "DELETE FROM suppressions WHERE kind = 'email' AND value = ANY ($1::text[])",
     "UPDATE job_rejects SET email = NULL WHERE lower(email) = ANY ($1::text[])",
     "UPDATE bounces SET email = NULL, reply = NULL WHERE lower(email) = ANY ($1::text[])",

@@ -14,7 +14,7 @@ import asyncpg
 from mailbase import queue
 from mailbase.audience import answers
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.optin import cooldowns, pending
+from mailbase.optin import attacks, cooldowns, pending, proof, submissions
 from mailbase.sending import counters, mx_dns, overrides
 from mailbase.signals import age, incoming, source_events
 
@@ -30,6 +30,9 @@ TABLE: Final[Mapping[str, Task]] = {
     "forget answers": answers.forget_old,
     "delete who never confirmed": pending.expire,
     "forget cooldowns": cooldowns.sweep,
+    "watch forms for attacks": attacks.watch,
+    "forget used proofs of work": proof.sweep,
+    "strip submissions of nobody's": submissions.strip,
     "shorten addresses of opens and clicks": age.shorten,
     "gather the counters of old hours": counters.gather,
     "forget what held providers back": overrides.forget,

@@ -12,8 +12,20 @@ PROVIDERS: Final = [
     "qq.com", "163.com", "naver.com",
 ]  # fmt: skip
 """Where many people have an address; the commoner first."""
-_KNOWN: Final = frozenset({*PROVIDERS, "mail.com", "email.com", "gmx.at", "gmx.ch", "live.ru", "yandex.by", "yandex.kz", "hey.com", "pm.me"})
-ENDINGS: Final = {"con": "com", "cpm": "com", "vom": "com", "comm": "com", "ocm": "com", "cmo": "com", "coom": "com", "nett": "net", "rru": "ru"}
+_KNOWN: Final = frozenset(
+    {*PROVIDERS, "mail.com", "email.com", "gmx.at", "gmx.ch", "live.ru", "yandex.by", "yandex.kz", "hey.com", "pm.me"}
+)
+ENDINGS: Final = {
+    "con": "com",
+    "cpm": "com",
+    "vom": "com",
+    "comm": "com",
+    "ocm": "com",
+    "cmo": "com",
+    "coom": "com",
+    "nett": "net",
+    "rru": "ru",
+}
 
 
 def hint(email: str) -> str | None:

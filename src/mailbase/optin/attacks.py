@@ -89,7 +89,7 @@ async def watch(db: Connection, *, now: datetime | None = None) -> None:
     letters = {row["form_id"]: (row["letters"], row["confirmed"]) for row in await db.fetch(LETTERS, now, NEWEST)}
     caught = {row["form_id"]: (row["total"], row["caught"]) for row in await db.fetch(CAUGHT, now, NEWEST)}
     going_on: list[int] = []
-    for form_id in sorted({*letters, *caught} - {None}) + [None]:
+    for form_id in [*sorted({*letters, *caught} - {None}), None]:
         asked, confirmed = letters.get(form_id, (0, 0))
         total, stopped = caught.get(form_id, (0, 0))
         reason = _judge(asked, confirmed, total, stopped, sample=FORM_SAMPLE if form_id else BREAKER_SAMPLE)

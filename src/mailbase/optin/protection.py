@@ -54,6 +54,10 @@ class Judgement(Struct, frozen=True):
     reasons: tuple[str, ...] = ()
 
 
+PASSED: Final = Judgement()
+"""Nothing speaks against it."""
+
+
 class Given(Struct, frozen=True, kw_only=True):
     """What a request brings beside its answers."""
 

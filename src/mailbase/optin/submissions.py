@@ -74,7 +74,13 @@ ORDER BY submission.id DESC LIMIT $5
 
 
 async def page(
-    db: Connection, *, before: int, limit: int, verdict: str | None = None, form_id: int | None = None, outcome: str | None = None
+    db: Connection,
+    *,
+    before: int,
+    limit: int,
+    verdict: str | None = None,
+    form_id: int | None = None,
+    outcome: str | None = None,
 ) -> list[Submission]:
     """Return submissions with an id below ``before``, newest first."""
     return [Submission(**row) for row in await db.fetch(PAGE, before, verdict, form_id, outcome, limit)]
@@ -121,6 +127,17 @@ async def take_held(db: Connection, submission_id: int) -> Held:
     if row["outcome"] != "held" or row["held"] is None:
         raise Conflict("This submission is not held.", code="not_held")
     return Held(row["form_id"], row["held"], row["at"])
+
+
+ADD_ANSWERS = """
+UPDATE submissions SET fields = fields || $2, held = jsonb_set(held, '{entry,attributes}', (held #> '{entry,attributes}') || $2)
+WHERE id = $1 AND outcome = 'held' AND held IS NOT NULL RETURNING id
+"""
+
+
+async def add_answers(db: Connection, submission_id: int, attributes: dict[str, Any]) -> bool:
+    """Add the answers of a second step to a submission that is held; False: it is not."""
+    return await db.fetchval(ADD_ANSWERS, submission_id, attributes) is not None
 
 
 RELEASED = """

@@ -2,7 +2,7 @@
 
 ::
 
-    honeypot, too fast ─────────▶ noted, nothing else
+    suspect, bot, limited ──────▶ held with the reasons, until the owner releases it
     the owner's suppression ────▶ noted, nothing else
     double opt-in ──────────────▶ a new person is pending; everybody gets the same letter, unless their address cools down
     without double opt-in ──────▶ active at once; who left, complained, bounced or was erased gets the letter all the same
@@ -10,24 +10,25 @@
 The visitor is told the same in every case. An active person's choices wait for that letter too: anybody can type an address.
 """
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from mailbase.audience import consents, form_counts, subscribers, suppressions, timeline
+from mailbase.audience import consents, form_counts, forms, subscribers, suppressions, timeline
 from mailbase.audience.consents import ConsentGiven
 from mailbase.audience.form_counts import Whence
 from mailbase.audience.forms import Form
 from mailbase.audience.subscribers import Details
 from mailbase.db import Connection
 from mailbase.errors import Invalid
-from mailbase.optin import confirmation, magnets
+from mailbase.optin import attacks, confirmation, magnets, submissions
 from mailbase.optin.confirmation import Desk
 from mailbase.optin.entry import Entry
+from mailbase.optin.protection import PASSED, Judgement
 
-Outcome = Literal["accepted", "activated", "cooldown", "suppressed", "honeypot", "too_fast", "sender_missing"]
-Verdict = Literal["honeypot", "too_fast"]
+Outcome = Literal["accepted", "activated", "cooldown", "suppressed", "held", "sender_missing"]
 
 COUNTED = frozenset({"accepted", "activated"})
 
@@ -65,8 +66,13 @@ class Taken(Struct, frozen=True):
 
 
 NOTE = """
-INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent, whence)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9) RETURNING id
+INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent, whence, reasons)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10) RETURNING id
+"""
+
+HOLD = """
+INSERT INTO submissions (form_id, outcome, fields, interests, page, ip, user_agent, whence, verdict, reasons, email, email_key, held)
+VALUES ($1, 'held', $2, $3, $4, $5::text::inet, $6, $7, $8, $9, $10, $11, $12) RETURNING id
 """
 
 
@@ -75,6 +81,17 @@ class _Case(Struct):
     entry: Entry
     visitor: Visitor
     evidence: list[ConsentGiven]
+    judgement: Judgement = PASSED
+    at: datetime | None = None
+    """When it was sent; None: now."""
+
+
+class _Content(Struct):
+    """What is kept of a submission that is held."""
+
+    entry: Entry
+    visitor: Visitor
+    words: str
 
 
 async def submit(
@@ -85,22 +102,64 @@ async def submit(
     visitor: Visitor,
     *,
     words: str,
-    verdict: Verdict | None = None,
+    judgement: Judgement = PASSED,
 ) -> Taken:
     """Take a submission in and return what became of it; the visitor is not told.
 
     ``words`` are what a form without consents of its own says beside its button: the least anybody agreed to.
     """
-    case = _Case(form, entry, visitor, _evidence(entry, visitor, words))
-    if verdict is not None or await confirmation.stays_suppressed(db, entry.address):
-        outcome: Outcome = verdict or "suppressed"
-        return Taken(await _note(db, case, outcome, kept=False), outcome)
+    if judgement.verdict != "pass":
+        return await _hold(db, form, _Content(entry, visitor, words), judgement)
+    case = _Case(form, entry, visitor, _evidence(entry, visitor, words), judgement)
+    if await confirmation.stays_suppressed(db, entry.address):
+        return Taken(await _note(db, case, "suppressed", kept=False), "suppressed")
     subscriber_id, outcome = await _take_in(db, desk, case)
     number = await _note(db, case, outcome, subscriber_id)
-    await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"outcome": outcome})
-    if outcome in COUNTED:
-        await form_counts.add(db, form.id, "submit", visitor.whence)
+    await _written(db, case, outcome, subscriber_id)
     return Taken(number, outcome)
+
+
+async def release(db: Connection, desk: Desk, submission_id: int) -> Outcome:
+    """Let a held submission go the ordinary way and return what became of it. Consents keep the time they were given.
+
+    Raises:
+        NotFound: there is no such submission.
+        Conflict: ``not_held``.
+
+    """
+    held = await submissions.take_held(db, submission_id)
+    content = msgspec.convert(held.content, _Content)
+    form = await forms.get(db, held.form_id)
+    offered = {interest.id for interest in form.interests}  # what was deleted meanwhile is no longer asked for
+    content.entry.interests = [interest for interest in content.entry.interests if interest in offered]
+    case = _Case(
+        form, content.entry, content.visitor, _evidence(content.entry, content.visitor, content.words), at=held.at
+    )
+    outcome: Outcome = "suppressed"
+    subscriber_id = None
+    if not await confirmation.stays_suppressed(db, content.entry.address):
+        subscriber_id, outcome = await _take_in(db, desk, case)
+    await submissions.mark_released(db, submission_id, outcome, subscriber_id)
+    if subscriber_id is not None:
+        await _written(db, case, outcome, subscriber_id)
+    return outcome
+
+
+async def _hold(db: Connection, form: Form, content: _Content, judgement: Judgement) -> Taken:
+    visitor, entry = content.visitor, content.entry
+    number: int = await db.fetchval(
+        HOLD, form.id, entry.attributes, entry.interests, visitor.page, visitor.ip, visitor.user_agent, visitor.came(),
+        judgement.verdict, list(judgement.reasons), entry.address.email, entry.address.key, msgspec.to_builtins(content),
+    )  # fmt: skip
+    await attacks.count(db, {(form.id, reason): 1 for reason in judgement.reasons})
+    return Taken(number, "held")
+
+
+async def _written(db: Connection, case: _Case, outcome: Outcome, subscriber_id: int) -> None:
+    await timeline.note(db, subscriber_id, "submitted", form_id=case.form.id, data={"outcome": outcome})
+    if outcome in COUNTED:
+        await form_counts.add(db, case.form.id, "submit", case.visitor.whence)
+    await attacks.count(db, {(case.form.id, reason): 1 for reason in case.judgement.reasons})
 
 
 async def _note(
@@ -109,7 +168,8 @@ async def _note(
     fields, interests = (case.entry.attributes, case.entry.interests) if kept else ({}, [])
     visitor = case.visitor
     number: int = await db.fetchval(
-        NOTE, case.form.id, subscriber_id, outcome, fields, interests, visitor.page, visitor.ip, visitor.user_agent, visitor.came()
+        NOTE, case.form.id, subscriber_id, outcome, fields, interests, visitor.page, visitor.ip, visitor.user_agent, visitor.came(),
+        list(case.judgement.reasons),
     )  # fmt: skip
     return number
 
@@ -159,7 +219,7 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
         return subscriber_id, "activated"
     if status == "pending":
         await subscribers.merge(db, subscriber_id, Details(interests=entry.interests))
-    at = await db.fetchval(NOW)
+    at = case.at or await db.fetchval(NOW)
     for consent in case.evidence:
         consent.at = at
     try:

@@ -28,6 +28,7 @@ async def form_of(db: Connection, request: AnyRequest, key: str) -> Form:
     form = await forms.by_key(db, key)
     origin = header(request.scope, b"origin").lower()
     if origin and origin != "null" and not form.allows(origin) and not _is_own(request, origin):
+        request.app.state.guard.refused(form.id, "foreign_origin")
         raise Forbidden("This form may not be used from this origin.", code="origin_not_allowed")
     return form
 

@@ -4,6 +4,7 @@ A visitor is told the same whatever their address's history is: 202 or the pendi
 answered the same way, too.
 """
 
+import asyncio
 import io
 import time
 from typing import Any, Final
@@ -17,11 +18,13 @@ from litestar.params import FromPath
 
 from mailbase.audience import account, form_counts, forms
 from mailbase.audience.forms import Form
+from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.errors import Forbidden, Invalid, MailbaseError
-from mailbase.http import asked_head
-from mailbase.optin import entry, limits
-from mailbase.optin.submit import Verdict, Visitor, submit
+from mailbase.errors import Forbidden, Invalid, MailbaseError, RateLimited
+from mailbase.http import asked_head, client_ip, header, work_of
+from mailbase.optin import entry, limits, protection
+from mailbase.optin.protection import Given, Guard
+from mailbase.optin.submit import Visitor, submit
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
 from mailbase.web.common import (
@@ -48,7 +51,9 @@ from mailbase.web.form_events import is_person
 from mailbase.web.form_pages import config_of, form_page, pending_words, said_by
 from mailbase.web.words import Language
 
-OLDEST_TIME: Final = 86_400
+PACE: Final = 0.04
+"""Answers to submissions leave at multiples of so many seconds."""
+LONGEST_PROOF: Final = 5000
 
 
 @get("/f/{key:str}", media_type=MediaType.HTML, exception_handlers=REFUSALS, operation_id="show_form", tags=["Public"])
@@ -108,27 +113,75 @@ async def get_qr(request: AnyRequest, db: NamedDependency[Connection], key: From
     operation_id="submit_form",
     tags=["Public"],
 )
-async def submit_form(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[Any]:
+async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     """Take a submission: 202 for programs, 303 or a page for browsers, 422 with the fields that need another look."""
+    began = time.monotonic()
+    guard: Guard = request.app.state.guard
+    work = work_of(request.scope)
+    # Before a connection is taken, however long somebody takes to send it.
+    values, unread = await _read(request)
+    await guard.refresh(request.app.state.pool)
+    db = await work.connection()
     form = await form_of(db, request, key)
     desk = desk_of(request)
     try:
         await count(request, limits.PER_IP, form)
-        values = await bodies.read(request)
+        if unread is not None:
+            raise unread
     except (MailbaseError, HTTPException) as error:
+        if isinstance(error, RateLimited):
+            guard.refused(form.id, "rate_limited")
         return with_origin(refuse(request, error), form, request)
     language = language_for(request, form, (await account.get(db)).locale)
     try:
         entered = entry.read(form, values, locale=language)
+        protection.refuse(form, entered.address, locale=language)
     except Invalid as error:
         if wants_json(request):
             return with_origin(refuse(request, error), form, request)
         return form_page(form, language, _time(desk.tokens, form), values=values, errors=error.errors)
+    given = await _given(request, form, values, entered.address.domain)
+    db = await work.connection()
+    judgement = await protection.judge(db, guard, form, entered.address, given)
     visitor = _visitor(request, values, language)
-    await submit(
-        db, desk, form, entered, visitor, words=said_by(form, language), verdict=_verdict(desk.tokens, form, values)
+    await submit(db, desk, form, entered, visitor, words=said_by(form, language), judgement=judgement)
+    answer = with_origin(_thanks(request, form, language), form, request)
+    await work.finish(commit=True)
+    # How long it took depends on what is known of the address; when the answer leaves does not.
+    await asyncio.sleep(-(time.monotonic() - began) % PACE)
+    return answer
+
+
+async def _read(request: AnyRequest) -> tuple[bodies.Values, MailbaseError | HTTPException | None]:
+    try:
+        return await bodies.read(request), None
+    except (MailbaseError, HTTPException) as error:
+        return {}, error
+
+
+async def _given(request: AnyRequest, form: Form, values: bodies.Values, domain: str) -> Given:
+    guard: Guard = request.app.state.guard
+    takes_mail: bool | None = None
+    if guard.hosts is not None and form.definition.protection.mx:
+        at_hand, takes_mail = guard.hosts.known(domain)
+        if not at_hand:  # no connection is held while DNS is asked
+            await work_of(request.scope).finish(commit=True)
+            takes_mail = await guard.hosts.take_mail(domain)
+    settings: Settings = request.app.state.settings
+    return Given(
+        honeypot=any(value not in {None, ""} for value in values.get("_hp", ()) if not isinstance(value, (list, dict))),
+        time=_first(values, "_t"),
+        proof=_first(values, "altcha"),
+        origin=bool(header(request.scope, b"origin") or header(request.scope, b"referer")),
+        agent=bool(header(request.scope, b"user-agent")),
+        whose=limits.whose(client_ip(request.scope, settings.trusted_proxies)),
+        takes_mail=takes_mail,
     )
-    return with_origin(_thanks(request, form, language), form, request)
+
+
+def _first(values: bodies.Values, name: str) -> str | None:
+    given = next(iter(values.get(name, ())), None)
+    return None if given in {None, ""} else str(given)[:LONGEST_PROOF] if isinstance(given, (str, int, float)) else "?"
 
 
 def _thanks(request: AnyRequest, form: Form, language: Language) -> Response[Any]:
@@ -153,17 +206,6 @@ def _thanks(request: AnyRequest, form: Form, language: Language) -> Response[Any
         text,
         brand=form.definition.texts.title or form.name,
     )
-
-
-def _verdict(tokens: Tokens, form: Form, values: bodies.Values) -> Verdict | None:
-    if any(value not in {None, ""} for value in values.get("_hp", ()) if not isinstance(value, (list, dict))):
-        return "honeypot"
-    given = next(iter(values.get("_t", [])), None)
-    numbers = tokens.read("form_time", given, 2) if isinstance(given, str) else None
-    if numbers is None or numbers[0] != form.id:
-        return None
-    age = time.time() - numbers[1]
-    return "too_fast" if age < form.definition.protection.min_seconds and age < OLDEST_TIME else None
 
 
 def _visitor(request: AnyRequest, values: bodies.Values, language: Language) -> Visitor:
