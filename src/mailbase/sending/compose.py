@@ -7,7 +7,7 @@ filling, its own headers and one signature.
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +23,7 @@ from mailbase.letters.content import Attachment, Person, Sender, Tokens
 from mailbase.letters.mime import HeaderPlan
 from mailbase.sending import verp
 from mailbase.sending.dkim import Signer, finished
+from mailbase.sending.labels import Label
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.outcomes import Envelope
 from mailbase.tokens import Tokens as Signing
@@ -81,10 +82,16 @@ class Stream:
         """Whether letters come back to an address of our own; may change while the campaign runs."""
         self._clean = sender.email.isascii() and (row["reply_to"] or "").isascii()
 
-    def compose(
-        self, letter: CampaignLetter, email: str, interests: Mapping[int, str], signer: Signer | None, now: datetime
+    def compose(  # noqa: PLR0917  (the letter, then what it is made with)
+        self,
+        letter: CampaignLetter,
+        email: str,
+        interests: Mapping[int, str],
+        signer: Signer | None,
+        now: datetime,
+        labels: Sequence[Label] = (),
     ) -> Envelope | Draft:
-        """Return the letter to ``email``, as a draft for :func:`seal` where it is to be signed.
+        """Return the letter to ``email``, as a draft for :func:`seal` where it is to be signed; ``labels`` are never signed.
 
         Raises:
             Invalid: the template fails on this person's values.
@@ -113,15 +120,17 @@ class Stream:
             ref = verp.ref(self._tokens, letter.id)
             mail_from = verp.envelope_sender(ref, self._returns)
             mailto = verp.unsubscribe_address(ref, self._returns)
+        message_id = mime.message_id(letter.id, letter.created_at, self._domain)
         headers = self._plans[self.verp].fill(
             email,
-            mime.message_id(letter.id, letter.created_at, self._domain),
+            message_id,
             now,
             unsubscribe_url=self._unsubscribe + tokens.unsubscribe,
             unsubscribe_mailto=mailto,
             ref=ref,
         )
         headers += filled.headers
+        headers += [label.fill(message_id) for label in labels]
         clean = self._clean and email.isascii()
         envelope = Envelope(
             letter.id, mail_from, email, filled.body, clean, provider=letter.provider, head=_lines(headers)
@@ -204,6 +213,7 @@ def message(
     now: datetime,
     *,
     tokens: Signing | None = None,
+    labels: Sequence[Label] = (),
 ) -> Envelope:
     """Return a finished message. Confirmations say that no person wrote them (RFC 3834).
 
@@ -222,12 +232,11 @@ def message(
         sender, reply_to=letter.reply_to, auto_submitted=letter.kind == "confirmation", extra=letter.headers
     )
     ref = verp.ref(tokens, letter.id) if tokens else None
-    headers = plan.fill(
-        letter.email, mime.message_id(letter.id, letter.created_at, letter.from_email.rpartition("@")[2]), now, ref=ref
-    )
+    message_id = mime.message_id(letter.id, letter.created_at, letter.from_email.rpartition("@")[2])
+    headers = plan.fill(letter.email, message_id, now, ref=ref)
     headers += filled.headers
+    headers += [label.fill(message_id) for label in labels]
     mail_from = verp.envelope_sender(ref, letter.returns) if ref and letter.returns else letter.from_email
-    # A file's name may hold what relaxed canonicalisation would change.
     if signer is not None:
         # A file's name may hold what relaxed canonicalisation would change.
         signature = signer.sign(headers, filled.body, now=int(now.timestamp()), canonical=not files)

@@ -24,6 +24,7 @@ from mailbase.sending import relay_shares, relays
 from mailbase.sending.connections import SmtpTransport
 from mailbase.sending.dispatcher import Dispatcher
 from mailbase.sending.journal import Journal
+from mailbase.sending.labels import labels_for
 from mailbase.sending.lanes import CampaignSource, MessageSource
 from mailbase.sending.providers import Providers
 from mailbase.sending.recorder import Recorder
@@ -124,8 +125,9 @@ class Crew:
     async def run(self, stop: asyncio.Event) -> None:
         """Send until ``stop``, then come to rest; what breaks is raised."""
         out = ways(self._settings, self._pool, self._providers)
+        host = self._settings.smtp.host if self._settings.smtp else None
         for way in out.campaigns:
-            self._hire(way.name, [out.messages] if way is out.campaigns[0] else [], way)
+            self._hire(way.name, [out.messages] if way is out.campaigns[0] else [], way, host)
         self._own = list(self._ways)
         try:
             while not stop.is_set():
@@ -173,17 +175,17 @@ class Crew:
                     SmtpTransport(part, hostname=self._settings.hostname, context=context, name=name)
                     for part in parts_of(smtp, self._settings.workers)
                 )
-                self._hire(name, [few], many)
+                self._hire(name, [few], many, smtp.host)
         self._named = named
 
-    def _hire(self, name: str, for_messages: Sequence[Transport], for_campaigns: Transport) -> None:
-        campaigns, messages = self._sources
+    def _hire(self, name: str, for_messages: Sequence[Transport], for_campaigns: Transport, host: str | None) -> None:
+        campaigns, messages = (partial(source, egress=name, labels=labels_for(host)) for source in self._sources)
         chance = random.Random()  # noqa: S311  (spreads retries)
         recorder = Recorder(self._letters, name, slot=self._slot, random=chance, journal=self._journal)
         lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
-        source = campaigns(egress=name, full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
+        source = campaigns(full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
         lanes = [lane(source, for_campaigns)]
-        lanes += [lane(messages(egress=name), transport) for transport in for_messages]
+        lanes += [lane(messages(), transport) for transport in for_messages]
         way = self._ways[name] = Way(name, recorder, lanes)
         way.start()
 

@@ -21,6 +21,7 @@ from mailbase.sending import compose, leases, marks
 from mailbase.sending.campaign_queue import CampaignQueue
 from mailbase.sending.compose import Draft, Stream, Streams
 from mailbase.sending.dkim import Signer
+from mailbase.sending.labels import Label
 from mailbase.sending.leases import CampaignLetter, MessageLetter
 from mailbase.sending.marks import Marked, Pair
 from mailbase.sending.outcomes import Envelope
@@ -101,7 +102,7 @@ class CampaignBatch(Batch):
 
     def __init__(
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
-        interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int,
+        interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int, labels: Sequence[Label],
     ) -> None:  # fmt: skip
         super().__init__(holding, [letter.id for letter in letters])
         self._letters = deque(letters)
@@ -114,6 +115,7 @@ class CampaignBatch(Batch):
         self._egress = egress
         self._to_outbox = to_outbox
         self._slot = slot
+        self._labels = labels
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:  # noqa: ARG002  (all it needs came with the lease)
         """Compose the next letter."""
@@ -129,7 +131,7 @@ class CampaignBatch(Batch):
         if not email:
             return Ready(letter.id, email, handed, None)
         try:
-            composed = self._stream.compose(letter, email, self._interests, self._signer, now)
+            composed = self._stream.compose(letter, email, self._interests, self._signer, now, self._labels)
         except MailbaseError as error:
             return Ready(letter.id, email, handed, None, failure=error.message)
         draft = composed if isinstance(composed, Draft) else None
@@ -161,11 +163,11 @@ class CampaignSource:
     def __init__(
         self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta,
         egress: str | None = None, full: Callable[[], Collection[str]] = tuple,
-        own: Callable[[], Sequence[Interval] | None] = lambda: None,
+        own: Callable[[], Sequence[Interval] | None] = lambda: None, labels: Sequence[Label] = (),
     ) -> None:  # fmt: skip
         """``egress`` is the name of the way out, by which the warm-up counts; ``full``: of whom it takes no more just now.
 
-        ``own``: the slots of its letters, where several ways out share them.
+        ``own``: the slots of its letters, where several ways out share them; ``labels``: what the service there wants in letters.
         """
         self._streams = streams
         self._signers = signers
@@ -173,6 +175,7 @@ class CampaignSource:
         self._slot = slot
         self._lease = lease
         self._egress = egress or ("outbox" if to_outbox else "relay")
+        self._labels = labels
         self._queue = CampaignQueue(
             self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full, own=own,  # noqa: S311  (chance, no secret)
         )  # fmt: skip
@@ -194,7 +197,7 @@ class CampaignSource:
             interests = {row["id"]: row["slug"] for row in await db.fetch(INTERESTS)} if chosen else {}
             return CampaignBatch(
                 Holding(leased.fence, until), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
-                capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot,
+                capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, labels=self._labels,
             )  # fmt: skip
 
     async def _has_content(self, db: Connection, due: Due) -> bool:
@@ -213,6 +216,7 @@ class MessageBatch(Batch):
         *,
         egress: str,
         to_outbox: bool,
+        labels: Sequence[Label],
     ) -> None:
         super().__init__(holding, [letter.id for letter, _ in letters])
         self._letters = deque(letters)
@@ -220,6 +224,7 @@ class MessageBatch(Batch):
         self._tokens = tokens
         self._egress = egress
         self._to_outbox = to_outbox
+        self._labels = labels
 
     async def prepare(self, pool: Pool, now: datetime) -> Ready | None:
         """Compose the next message; its files are read only now."""
@@ -236,7 +241,7 @@ class MessageBatch(Batch):
                 files = await compose.attachments(db, letter.message_id)
         proof = erased_value(letter.email_key, self._erasure_key)
         try:
-            envelope = compose.message(letter, files, signer, now, tokens=self._tokens)
+            envelope = compose.message(letter, files, signer, now, tokens=self._tokens, labels=self._labels)
         except MailbaseError as error:
             return Ready(letter.id, proof, handed, None, failure=error.message)
         envelope.holds = self.holding.holds
@@ -267,6 +272,7 @@ class MessageSource:
         tokens: Tokens | None = None,
         egress: str = "relay",
         to_outbox: bool = False,
+        labels: Sequence[Label] = (),
     ) -> None:
         self._signers = signers
         self._egress = egress
@@ -274,6 +280,7 @@ class MessageSource:
         self._erasure_key = erasure_key
         self._lease = lease
         self._tokens = tokens
+        self._labels = labels
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:
         """Lease the messages that have waited longest."""
@@ -290,4 +297,5 @@ class MessageSource:
             self._tokens,
             egress=self._egress,
             to_outbox=self._to_outbox,
+            labels=self._labels,
         )
