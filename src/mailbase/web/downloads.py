@@ -85,11 +85,11 @@ async def download(
     part = _part(request, file)
     headers = _file_headers(file, part)
     if part is UNSATISFIABLE:
-        return Response(None, status_code=416, media_type=file.content_type, headers=headers)
+        return Response(None, status_code=416, headers=headers)
     status = 200 if part is None else 206
     whole = part or Part(0, file.size - 1)
     if asked_head(request.scope):
-        return Response(b"", status_code=status, media_type=file.content_type, headers=headers)
+        return Response(b"", status_code=status, headers=headers)
 
     async def pieces() -> AsyncGenerator[bytes]:
         async for piece in magnet_files.stream(pool, file.content_id, whole):
@@ -98,7 +98,7 @@ async def download(
             async with pool.acquire(timeout=30) as own, own.transaction():
                 await magnets.count(own, form_id, subscriber_id)
 
-    return Stream(pieces(), status_code=status, media_type=file.content_type, headers=headers)
+    return Stream(pieces(), status_code=status, headers=headers)
 
 
 def _file_headers(file: File, part: Part | None) -> dict[str, str]:
@@ -106,6 +106,7 @@ def _file_headers(file: File, part: Part | None) -> dict[str, str]:
         **HEADERS,
         "Accept-Ranges": "bytes",
         "Content-Disposition": disposition(file.filename),
+        "content-type": file.content_type,  # a stream would take the handler's
         "ETag": f'"{file.sha256[:32]}"',
     }
     if part is UNSATISFIABLE:
