@@ -1,176 +1,194 @@
-// mailbase forms. <script src="https://YOUR-HOST/embed/v1.js" async></script> <div data-mailbase-form="KEY"></div>
-// No cookies, no storage, no third party. Each form lives in an open shadow root, inherits the page's font and colour, and is
-// styled from outside by --mailbase-accent, --mailbase-on-accent, --mailbase-radius, --mailbase-line, --mailbase-field, --mailbase-bad.
-// Speaks on its <div>: mailbase:ready, mailbase:submitted, mailbase:failed (all bubble).
+// mailbase forms: <script src="https://YOUR-HOST/embed/v1.js" async></script> <div data-mailbase-form="KEY"></div>
+// No cookie, no third party; docs/embed-a-form.md tells all. v1-send.js comes when a form is first touched, v1-popup.js with popups,
+// v1-own.js with forms the owner drew.
 (() => {
-  const host = new URL(document.currentScript?.src || location.href).origin;
+  if (window.mailbase?.mount) return;
+  const script = document.currentScript || document.querySelector('script[src*="/embed/v1.js"]');
+  const host = new URL(script?.src || location).origin;
   const css = `
-:host{display:block;--a:var(--mailbase-accent,#1f4f8f);--r:var(--mailbase-radius,.5em);--l:var(--mailbase-line,color-mix(in srgb,currentcolor 55%,transparent));--b:var(--mailbase-bad,#c0392b)}
-*{box-sizing:border-box}
-form,.field,fieldset{display:grid;gap:1em}
-h3,p{margin:0}h3{font-size:1.25em;line-height:1.25}
-h3:focus{outline:0}
-.head,.done{display:grid;gap:.4em;margin-bottom:1em}.done{margin:0}
-.field{gap:.3em}
-label{overflow-wrap:anywhere}
-.field>label,legend{font-weight:600}
-small,.note{font-size:.86em;opacity:.78;font-weight:400}
-.tick small{display:block}
-fieldset{border:0;margin:0;padding:0;min-width:0;gap:.5em}legend{padding:0;margin-bottom:.5em}
-input,select,button{font:inherit;color:inherit}
-input:not([type=checkbox]),select{width:100%;min-height:2.9em;padding:.5em .8em;background:var(--mailbase-field,transparent);border:1px solid var(--l);border-radius:var(--r)}
-option{color:#111;background:#fff}
-.tick{display:grid;grid-template-columns:1.25em 1fr;gap:.65em;cursor:pointer}
-.tick input{width:1.15em;height:1.15em;margin:.2em 0 0;accent-color:var(--a)}
-button{min-height:3em;padding:.6em 1.4em;font-weight:600;border:0;border-radius:var(--r);background:var(--a);color:var(--mailbase-on-accent,#fff);cursor:pointer}
-button[disabled]{opacity:.6;cursor:progress}
-:focus-visible{outline:3px solid color-mix(in srgb,var(--a) 60%,transparent);outline-offset:2px}
-[aria-invalid]{border-color:var(--b)!important}
-.fault{display:block;color:var(--b);font-size:.86em}
+:host{display:block;max-width:var(--mailbase-width,30em);line-height:1.5;--a:var(--mailbase-accent,#2a67d4);--on:var(--mailbase-on-accent,#fff);--r:var(--mailbase-radius,.6em);--b:var(--mailbase-bad,color-mix(in oklab,#d3281c 70%,currentcolor))}
+*{box-sizing:border-box;margin:0}
+form,.field,fieldset,.head{display:grid;gap:1.1em;min-width:0}
+h2{font-size:1.3em;line-height:1.25;outline:0}
+.head{gap:.4em;margin-bottom:1.2em}
+.field{gap:.35em}
+.field label,legend{font-weight:600}
+small,.note{font-size:.86em;font-weight:400;color:color-mix(in srgb,currentcolor 80%,transparent)}
+fieldset{border:0;padding:0;gap:.6em}
+legend{padding:0 0 .45em}
+.date{display:grid;grid-template-columns:4.5em 1fr 6em;gap:.5em}
+input,select,button{font:inherit;font-size:max(1em,16px);color:inherit;border-radius:var(--r)}
+input,select{width:100%;min-width:0;min-height:2.9em;padding:.5em .8em;background:var(--mailbase-field,transparent);border:1px solid var(--mailbase-line,color-mix(in srgb,currentcolor 55%,transparent))}
+option{color:canvastext;background:canvas}
+.tick{display:grid;grid-template-columns:1.2em 1fr;gap:.65em;overflow-wrap:anywhere}
+.tick input{min-height:0;height:1.2em;margin-top:.15em;accent-color:var(--a)}
+small,.fault{display:block}
+label>small,legend>small{display:inline}
+button{min-height:3em;padding:.6em 1.5em;font-weight:600;border:0;background:var(--a);color:var(--on);cursor:pointer}
+:focus-visible{outline:3px solid color-mix(in srgb,var(--a) 60%,currentcolor);outline-offset:2px}
+[aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
+@keyframes turn{to{rotate:1turn}}
+[aria-invalid]{border-color:var(--b)}
+.fault{color:var(--b);font-size:.88em}
 .fault:empty{display:none}
-.away{position:absolute;left:-200vw;width:1px;height:1px;overflow:hidden}
-a{color:inherit}`;
+.say{padding:.7em .9em;border-radius:var(--r);background:color-mix(in srgb,currentcolor 9%,transparent)}
+.say:empty,.away{position:absolute;clip-path:inset(50%)}
+.done h2::before{content:"✓";display:grid;place-items:center;width:1.9em;height:1.9em;margin-bottom:.5em;border-radius:50%;background:var(--a);color:var(--on)}
+.dark{color-scheme:dark}
+a{color:inherit}
+@media(prefers-reduced-motion){*{animation:none!important}}`;
 
   // Text only ever becomes text: nothing of the form's definition is parsed as HTML.
   const make = (tag, attributes, ...inside) => {
     const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes || {})) {
-      if (value === true) element.setAttribute(name, "");
-      else if (value != null && value !== false) element.setAttribute(name, value);
-    }
-    element.append(...inside.filter((item) => item || item === 0));
+    for (const [name, value] of Object.entries(attributes || {})) if (value != null && value !== false) element.setAttribute(name, value === true ? "" : value);
+    element.append(...inside.filter(Boolean));
     return element;
   };
-  const fault = (name) => make("span", { class: "fault", id: `fault-${name}` });
-  const tick = (name, value, required, text) =>
-    make("label", { class: "tick" }, make("input", { type: "checkbox", name, value, required }), make("span", {}, ...text));
-
-  const control = (field, texts) => {
-    const { name, label, required } = field;
-    if (field.type === "checkbox") return tick(name, "on", required, [label, fault(name)]);
-    const id = `field-${name}`;
-    const input = field.type === "select"
-      ? make("select", { id, name, required }, make("option", { value: "" }, texts.pick), ...field.options.map((option) => make("option", {}, option)))
-      : make("input", { id, name, required, type: field.input, inputmode: field.mode, autocomplete: field.autocomplete, maxlength: field.longest });
-    return make("div", { class: "field" }, make("label", { for: id }, label, !required && make("small", {}, ` ${texts.optional}`)), input, fault(name));
-  };
-
-  const render = (config) => {
-    const { texts } = config;
-    const choice = config.interest_choice && config.interests.length &&
-      make("fieldset", {}, make("legend", {}, texts.choose),
-        ...config.interests.map((one) => tick("interests", one.slug, false, [one.name, one.description && make("small", {}, one.description)])),
-        fault("interests"));
-    const consents = config.consents.map((one) => tick(`consent_${one.purpose}`, "on", one.required, [
-      one.text, one.policy_url && " ", one.policy_url && make("a", { href: one.policy_url, target: "_blank", rel: "noopener" }, texts.policy),
-      fault(`consent_${one.purpose}`)]));
-    return make("form", { method: "post", action: config.action, novalidate: true },
-      ...config.fields.map((field) => control(field, texts)), choice, ...consents,
-      make("div", { class: "away", "aria-hidden": "true" }, make("label", {}, "Website ", make("input", { name: "_hp", tabindex: "-1", autocomplete: "off" }))),
-      make("span", { class: "fault", id: "fault-form", role: "alert" }),
-      make("button", { type: "submit" }, texts.button),
-      texts.note && make("p", { class: "note" }, texts.note));
-  };
-
-  // What went wrong, beside its field and known to a screen reader; the first one gets the focus.
-  const show = (form, errors) => {
-    let first;
-    for (const input of form.querySelectorAll("[name]")) {
-      const error = errors.find((one) => one.field === input.name);
-      const place = form.querySelector(`#fault-${CSS.escape(input.name)}`);
-      if (place) place.textContent = error ? error.message : "";
-      if (error) {
-        input.setAttribute("aria-invalid", "true");
-        input.setAttribute("aria-describedby", `fault-${input.name}`);
-        first ||= input;
-      } else {
-        input.removeAttribute("aria-invalid");
-        input.removeAttribute("aria-describedby");
-      }
-    }
-    first?.focus();
-    return first;
-  };
-
-  const start = async (place) => {
-    const key = place.dataset.mailbaseForm;
-    const tell = (name, detail) => place.dispatchEvent(new CustomEvent(`mailbase:${name}`, { bubbles: true, detail }));
-    const address = `${host}/f/${encodeURIComponent(key)}`;
-    const page = location.origin + location.pathname;
-    const report = (type) => fetch(`${address}/events`, { method: "POST", body: JSON.stringify({ type, page, mode: "inline" }), keepalive: true, credentials: "omit" }).catch(() => {});
-    let config;
+  const dress = (root, text) => {
     try {
-      const lang = place.closest("[lang]")?.lang;
-      const answer = await fetch(`${address}/config.json${lang ? `?lang=${encodeURIComponent(lang)}` : ""}`, { credentials: "omit" });
-      if (!answer.ok) throw new Error(`mailbase: the form ${key} answered ${answer.status}`);
-      config = await answer.json();
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(text);
+      root.adoptedStyleSheets.push(sheet);
+    } catch {
+      root.prepend(make("style", { nonce: script?.dataset.nonce || script?.nonce }, text));
+    }
+  };
+  const tell = (place, name, detail) => place.dispatchEvent(new CustomEvent(`mailbase:${name}`, { bubbles: true, composed: true, cancelable: true, detail }));
+  const part = (name) => import(`${host}/embed/v1-${name}.js`);
+
+  const fault = (name) => make("span", { class: "fault", id: `fault-${name}` });
+  const tick = (name, value, required, checked, ...text) =>
+    make("label", { class: "tick" }, make("input", { type: "checkbox", name, value, required, checked }), make("span", {}, ...text, fault(name)));
+  const control = (field, config, place) => {
+    const { texts } = config;
+    const { name, label, required, type } = field;
+    const value = place.getAttribute(`data-${name}`) ?? field.value;
+    if (type === "hidden") return make("input", { type, name, value });
+    if (type === "checkbox") return tick(name, "on", required, value, label);
+    const more = !required && make("small", {}, ` ${texts.optional}`);
+    if (field.year === "optional") return config.date(field, config, value, more, kit);
+    const id = `field-${name}`;
+    const input = type === "select"
+      ? make("select", { id, name, required }, make("option", { value: "" }, texts.pick), ...field.options.map((text) => make("option", { selected: text === value }, text)))
+      : make("input", { id, name, required, value, type: field.input, inputmode: field.mode, autocomplete: field.autocomplete, maxlength: field.longest });
+    return make("div", { class: "field" }, make("label", { for: id }, label, more), input, fault(name));
+  };
+  const head = (title, text) => (title || text) ? make("div", { class: "head" }, title && make("h2", { id: "title", tabindex: "-1" }, title), text && make("p", {}, text)) : "";
+  const render = (config, place, step) => {
+    const { texts } = config;
+    const first = step < 2 ? [
+      config.interest_choice && make("fieldset", {}, make("legend", {}, texts.choose),
+        ...config.interests.map((one) => tick("interests", one.slug, false, false, one.name, one.description && make("small", {}, one.description)))),
+      ...config.consents.map((one) => tick(`consent_${one.purpose}`, "on", one.required, false, `${one.text} `,
+        one.policy_url && make("a", { href: one.policy_url, target: "_blank", rel: "noopener" }, texts.policy))),
+      make("div", { class: "away", "aria-hidden": "true" }, make("label", {}, "Website", make("input", { name: "_hp", tabindex: "-1", autocomplete: "off" }))),
+      make("input", { type: "hidden", name: "_t", value: config._t }),
+      make("input", { type: "hidden", name: "_consent_versions", value: config.consents.map(({ purpose, version }) => `${purpose}:${version}`).join(" ") }),
+    ] : [];
+    return make("form", { method: "post", action: config.action, novalidate: true },
+      ...config.fields.filter((field) => (field.step || 1) === step).map((field) => control(field, config, place)), ...first, make("p", { class: "say", role: "alert" }),
+      make("button", { type: "submit" }, step < 2 ? texts.button : texts.next), step < 2 && texts.note && make("p", { class: "note" }, texts.note));
+  };
+
+  const load = async (place, key) => {
+    const address = `${host}/f/${encodeURIComponent(key)}`;
+    const lang = place.closest("[lang]")?.lang || "";
+    const answer = await fetch(`${address}/config.json?lang=${encodeURIComponent(lang)}`, { credentials: "omit" });
+    if (!answer.ok) throw new Error(`mailbase: the form ${key} answered ${answer.status}`);
+    return { ...(await answer.json()), address, loaded: Date.now() };
+  };
+  const about = (place, mode, trigger) => {
+    const query = new URLSearchParams(location.search);
+    const source = place.dataset.mailbaseSource || query.get("utm_source") || (document.referrer && new URL(document.referrer).host);
+    const utm = Object.fromEntries([...query].filter(([name]) => name.startsWith("utm_")));
+    return { page: location.origin + location.pathname, source: source === location.host ? "" : source, mode, trigger, ...utm };
+  };
+  const report = (config, type, meta) =>
+    fetch(`${config.address}/events`, { method: "POST", body: JSON.stringify({ type, ...meta }), keepalive: true, credentials: "omit" }).catch(() => {});
+
+  // Draws a form into `box`; returns what tells that it was seen. Should the other half not load, the browser sends the form by itself.
+  const draw = (place, config, box, mode, { trigger, titled, done } = {}) => {
+    const { texts } = config;
+    const meta = about(place, mode, trigger);
+    const form = render(config, place, 1);
+    let help;
+    const wake = () => (help ||= part("send").then(({ attend }) => attend({ place, config, form, box, meta, done, kit })));
+    const on = (name, act) => form.addEventListener(name, act);
+    on("focusin", () => wake().catch(() => (help = 0)));
+    on("submit", (event) => {
+      event.preventDefault();
+      wake().then((send) => send(), () => navigator.onLine ? HTMLFormElement.prototype.submit.call(form) : ((help = 0), (form.querySelector(".say").textContent = texts.offline)));
+    });
+    // Light letters mean a dark page, whatever its colour scheme says.
+    box.classList.toggle("dark", getComputedStyle(place).color.match(/\d+/) > 140);
+    box.append(head(titled && texts.title, texts.intro), form);
+    return () => {
+      report(config, "view", meta);
+      tell(place, "view", { key: config.key });
+    };
+  };
+
+  const kit = { make, dress, tell, part, fault, head, render, draw, report, about };
+  const places = new WeakMap();
+  const opened = {};
+  const start = async (place, now) => {
+    const key = place.dataset.mailbaseForm || place.dataset.mailbaseEnhance;
+    if (places.get(place) === key) return;
+    places.set(place, key);
+    try {
+      let soon = now;
+      opened[key] = () => (soon = true);
+      const config = await load(place, key);
+      if (place.matches("form")) return (await part("own")).enhance(place, config, kit);
+      if (config.fields.some(({ year }) => year === "optional")) config.date = (await part("date")).date;
+      const root = place.shadowRoot || place.attachShadow({ mode: "open" });
+      root.adoptedStyleSheets = [];
+      const box = make("div");
+      root.replaceChildren(box);
+      dress(root, css);
+      if (config.display.mode !== "inline" || now) opened[key] = (await part("popup")).overlay(place, config, root, kit);
+      else {
+        const seen = draw(place, config, box, "inline", { titled: "mailbaseTitle" in place.dataset });
+        opened[key] = () => root.querySelector("input:not([type=hidden]),h2").focus();
+        new IntersectionObserver(([entry], eye) => {
+          if (!entry.isIntersecting) return;
+          eye.disconnect();
+          seen();
+        }).observe(place);
+      }
+      if (soon) opened[key]();
     } catch (error) {
       console.error(error);
-      return tell("failed", { error });
+      tell(place, "error", { key, state: "failed", error });
     }
-    const { texts } = config;
-    const root = place.attachShadow({ mode: "open" });
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(css);
-    root.adoptedStyleSheets = [sheet];
-    const form = render(config);
-    const shown = Date.now();
-    const titled = place.hasAttribute("data-mailbase-title");
-    if (titled || texts.intro) root.append(make("div", { class: "head" }, titled && make("h3", {}, texts.title), texts.intro && make("p", {}, texts.intro)));
-    root.append(form);
-    form.addEventListener("input", () => report("start"), { once: true });
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      const button = form.querySelector("button");
-      if (button.disabled) return;
-      const body = new URLSearchParams(new FormData(form));
-      body.append("_t", config._t);
-      body.append("_page", page);
-      const say = (text) => { form.querySelector("#fault-form").textContent = text; };
-      say("");
-      button.disabled = true;
-      button.textContent = texts.sending;
-      try {
-        // A browser that fills in everything at once is quicker than any person; its letter should go out all the same.
-        await new Promise((go) => setTimeout(go, Math.max(0, config.min_seconds * 1000 + 100 - (Date.now() - shown))));
-        const answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" }, credentials: "omit" });
-        if (answer.ok) {
-          tell("submitted", { key });
-          if (config.redirect) return location.assign(config.redirect);
-          const title = make("h3", { tabindex: "-1" }, texts.pending_title);
-          root.replaceChildren(make("div", { class: "done", role: "status" }, title, make("p", {}, texts.pending)));
-          return title.focus();
-        }
-        const problem = await answer.json().catch(() => ({}));
-        if (!show(form, problem.errors || [])) say(problem.errors?.[0]?.message || texts.failed);
-        tell("failed", { status: answer.status, problem });
-      } catch (error) {
-        say(texts.failed);
-        tell("failed", { error });
-      }
-      button.disabled = false;
-      button.textContent = texts.button;
-    });
-    tell("ready", { key });
-    if (!("IntersectionObserver" in window)) return report("view");
-    const eye = new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting)) {
-        eye.disconnect();
-        report("view");
-      }
-    });
-    eye.observe(place);
   };
 
-  const begun = new WeakSet();
-  const find = () => {
-    for (const place of document.querySelectorAll("[data-mailbase-form]")) {
-      if (!begun.has(place)) {
-        begun.add(place);
-        start(place);
-      }
+  // Finds forms in a document or an open shadow root, now and later.
+  const scan = (node) => {
+    for (const found of node.querySelectorAll ? [node, ...node.querySelectorAll("*")] : []) {
+      if (found.matches?.("[data-mailbase-form],form[data-mailbase-enhance]")) start(found);
+      if (found.shadowRoot && !places.has(found)) mount(found.shadowRoot);
     }
   };
-  find();
-  new MutationObserver(find).observe(document.documentElement, { childList: true, subtree: true });
+  const roots = new WeakSet();
+  const mount = (root) => {
+    scan(root);
+    if (roots.has(root)) return;
+    roots.add(root);
+    new MutationObserver((changes) => changes.forEach(({ target, addedNodes, attributeName }) => [...addedNodes, attributeName && target].filter(Boolean).forEach(scan)))
+      .observe(root, { childList: true, subtree: true, attributeFilter: ["data-mailbase-form", "data-mailbase-enhance"] });
+  };
+  window.mailbase = {
+    mount,
+    enhance: (form, key) => (form.dataset.mailbaseEnhance = key),
+    open: (key) => {
+      if (opened[key]) return opened[key]();
+      const place = make("div", { "data-mailbase-form": key });
+      start(place, true);
+      document.body.append(place);
+    },
+  };
+  mount(document);
+  addEventListener("load", () => scan(document));
 })();

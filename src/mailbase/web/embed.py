@@ -6,11 +6,12 @@ from functools import cache
 from typing import Final
 
 from litestar import Response, get
-from litestar.params import FromQuery
+from litestar.params import FromPath, FromQuery
 
 from mailbase import resources
+from mailbase.errors import NotFound
 from mailbase.http import header
-from mailbase.web.common import AnyRequest, answers, asset
+from mailbase.web.common import REFUSALS, AnyRequest, answers, asset
 
 _KEY: Final = re.compile(r"[a-z0-9]{1,64}")
 
@@ -19,6 +20,17 @@ _KEY: Final = re.compile(r"[a-z0-9]{1,64}")
 def _file(name: str) -> tuple[bytes, str]:
     content = (resources.embed() / name).read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+SCRIPTS: Final = {
+    "v1.js": "mailbase.js",
+    "v1-send.js": "send.js",
+    "v1-date.js": "date.js",
+    "v1-popup.js": "popup.js",
+    "v1-own.js": "own.js",
+    "v1-work.js": "work.js",
+}
+"""What is served under ``/embed/``, by the names pages know: the first is the one they name, it brings the others when they are needed."""
 
 
 @get(
@@ -30,12 +42,31 @@ def _file(name: str) -> tuple[bytes, str]:
 )
 async def get_script(request: AnyRequest) -> Response[bytes]:
     """Return the script a page needs beside `<div data-mailbase-form="KEY"></div>`."""
-    content, tag = _file("mailbase.js")
+    return _script(request, "v1.js")
+
+
+@get(
+    "/embed/{name:str}",
+    media_type="text/javascript",
+    exception_handlers=REFUSALS,
+    operation_id="get_embed_part",
+    include_in_schema=False,
+)
+async def get_part(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
+    """Return what the script brings when it is needed."""
+    return _script(request, name)
+
+
+def _script(request: AnyRequest, name: str) -> Response[bytes]:
+    if name not in SCRIPTS:
+        raise NotFound("There is no such script.")
+    content, tag = _file(SCRIPTS[name])
     headers = {
         "Cache-Control": "public, max-age=3600",
         "ETag": tag,
         "Access-Control-Allow-Origin": "*",
         "Cross-Origin-Resource-Policy": "cross-origin",
+        "X-Content-Type-Options": "nosniff",
     }
     if header(request.scope, b"if-none-match") == tag:
         return Response(b"", status_code=304, headers=headers)
@@ -65,4 +96,4 @@ async def get_stylesheet() -> Response[bytes]:
     )
 
 
-ROUTES: Final = [get_script, get_demo, get_stylesheet]
+ROUTES: Final = [get_script, get_part, get_demo, get_stylesheet]

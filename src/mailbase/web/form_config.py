@@ -10,6 +10,7 @@ from mailbase.audience.form_definition import Field, FormConsent
 from mailbase.audience.forms import Form
 from mailbase.optin import field_rules
 from mailbase.optin.address_hints import PROVIDERS
+from mailbase.optin.words import mistakes
 from mailbase.web.form_words import button_of, note_of, pending_words, title_of
 from mailbase.web.words import Language, words
 
@@ -112,6 +113,7 @@ def config_of(form: Form, language: Language, public_url: str, time: str, *, hom
         "pow": None if guarded.proof_of_work == "off" else {"challenge": f"{action}/challenge"},
         "hints": {"domains": PROVIDERS} if guarded.typo_hint else None,
         "texts": _texts(form, language),
+        "mistakes": msgspec.structs.asdict(mistakes(language)),
         "_t": time,
     }
 
