@@ -44,6 +44,7 @@ from mailbase.api import signal_sources as api_signal_sources
 from mailbase.api import submissions as api_submissions
 from mailbase.api import subscribers as api_subscribers
 from mailbase.api import suppressions as api_suppressions
+from mailbase.api import tills as api_tills
 from mailbase.api import unsubscribes as api_unsubscribes
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
@@ -93,12 +94,16 @@ from mailbase.web import (
     downloads,
     embed,
     form_events,
+    form_more,
     incoming,
     looks,
     outbox,
     preferences,
     protection,
+    qr,
+    sheet,
     subscribe,
+    till,
     track,
     unsubscribe,
     view,
@@ -125,6 +130,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_forms,
     api_submissions,
     api_lead_magnets,
+    api_tills,
     api_campaigns,
     api_messages,
     api_signal_sources,
@@ -140,9 +146,13 @@ PUBLIC: Final[tuple[ModuleType, ...]] = (
     docs,
     subscribe,
     form_events,
+    form_more,
     protection,
     confirm,
     downloads,
+    qr,
+    sheet,
+    till,
     preferences,
     address,
     unsubscribe,

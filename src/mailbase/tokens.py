@@ -12,7 +12,20 @@ from typing import Final, Literal
 
 from mailbase.vault import derive, key_id
 
-Purpose = Literal["letter", "unsubscribe", "preferences", "view", "confirm", "form_time", "download", "address", "verp"]
+Purpose = Literal[
+    "letter",
+    "unsubscribe",
+    "preferences",
+    "view",
+    "confirm",
+    "form_time",
+    "download",
+    "address",
+    "verp",
+    "till",
+    "more",
+    "profile",
+]
 """``letter`` is shared by ``/l`` and ``/o``; each public route that can change something has its own."""
 
 MAC: Final = 12

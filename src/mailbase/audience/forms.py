@@ -13,6 +13,7 @@ import msgspec
 from asyncpg import Record
 from msgspec import Struct
 
+from mailbase.audience import consent_versions
 from mailbase.audience.form_definition import NewForm
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, NotFound
@@ -84,7 +85,9 @@ async def create(db: Connection, form: NewForm) -> Form:
     """
     definition = await _stored(db, form)
     key = "".join(secrets.choice(KEY_ALPHABET) for _ in range(KEY_LENGTH))
-    return await get(db, await db.fetchval(CREATE, key, form.name, definition, form.allowed_origins))
+    form_id = await db.fetchval(CREATE, key, form.name, definition, form.allowed_origins)
+    await consent_versions.keep(db, form_id, form.consents)
+    return await get(db, form_id)
 
 
 async def _stored(db: Connection, form: NewForm) -> dict[str, Any]:
@@ -94,7 +97,7 @@ async def _stored(db: Connection, form: NewForm) -> dict[str, Any]:
 
 
 UPDATE = """
-UPDATE forms SET name = $2, definition = $3, allowed_origins = $4, updated_at = now() WHERE id = $1
+UPDATE forms SET name = $2, definition = $3, allowed_origins = $4, updated_at = now() WHERE id = $1 RETURNING id
 """
 
 
@@ -106,7 +109,8 @@ async def update(db: Connection, form_id: int, form: NewForm) -> Form:
         NotFound: the form does not.
 
     """
-    await db.execute(UPDATE, form_id, form.name, await _stored(db, form), form.allowed_origins)
+    if await db.fetchval(UPDATE, form_id, form.name, await _stored(db, form), form.allowed_origins) is not None:
+        await consent_versions.keep(db, form_id, form.consents)
     return await get(db, form_id)
 
 

@@ -27,6 +27,7 @@ from mailbase.web.common import (
     wants_json,
     witness,
 )
+from mailbase.web.form_more import one_more
 from mailbase.web.words import words
 
 
@@ -127,7 +128,8 @@ async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[A
             media_type="application/json",
             headers={"Cache-Control": "no-store"},
         )
-    language = language_of(request, asked.locale, default=(await account.get(db)).locale)
+    home = (await account.get(db)).locale
+    language = language_of(request, asked.locale, default=home)
     said = words(language)
     if asked.state == "void":
         return message(language, said.confirm.used_title, said.confirm.used_text, icon="note", brand=asked.title)
@@ -140,7 +142,7 @@ async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[A
         name="confirmed",
         brand=asked.title,
         magnet=await _magnet(request, db, asked),
-        more=None,
+        more=one_more(asked.form, language, desk_of(request).tokens, asked.subscriber_id, home=home),
     )
 
 

@@ -101,7 +101,9 @@ def utm(values: bodies.Values) -> dict[str, str]:
     return {name: value[:200] for name, value in found.items() if value}
 
 
-def asked_for(query: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return what a link to the hosted page says about where it stands: ``?source=flyer&utm_campaign=…``."""
-    marks = {name: match[1] for name in query if (match := UTM.fullmatch(name))} | {"source": "source", "mode": "mode"}
-    return {f"_{mark}": [query[name][:200]] for name, mark in marks.items() if query.get(name)}
+def asked_for(form: Form, query: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what a link to the hosted page carries: ``?source=flyer&utm_campaign=…`` and the values of hidden fields."""
+    marks = {name: f"_{match[1]}" for name in query if (match := UTM.fullmatch(name))}
+    marks |= {"source": "_source", "mode": "_mode"}
+    marks |= {field.name: field.name for field in form.definition.fields if field.type == "hidden"}
+    return {mark: [query[name][:MOST_TEXT].replace("\0", "")] for name, mark in marks.items() if query.get(name)}

@@ -9,11 +9,9 @@ from mailbase.audience.forms import Form
 from mailbase.errors import FieldError
 from mailbase.optin.entry import PARTS
 from mailbase.web.common import page
-from mailbase.web.form_config import AFTERWARDS, config_of, consents_of, fields_of
-from mailbase.web.form_words import button_of, note_of, pending_words, said_by, title_of
+from mailbase.web.form_config import AFTERWARDS, consents_of, fields_of
+from mailbase.web.form_words import button_of, note_of, title_of
 from mailbase.web.words import Language, words
-
-__all__ = ["config_of", "form_page", "more_page", "pending_words", "said_by"]
 
 Values = Mapping[str, Sequence[Any]]
 
@@ -104,6 +102,32 @@ def more_page(
             values=values,
             errors=errors,
             home=home,
+        ),
+    )
+
+
+def one_more_page(
+    form: Form,
+    language: Language,
+    token: str,
+    *,
+    values: Values,
+    errors: Sequence[FieldError],
+    home: str | None = None,
+) -> Response[str]:
+    """Render again what is asked after confirming, with what needs another look."""
+    said = words(language).form
+    return page(
+        "more",
+        language,
+        status=422,
+        title=form.definition.texts.one_more or said.one_title,
+        brand=title_of(form),
+        text=said.one_text,
+        refused=True,
+        button=said.one_button,
+        **asked(
+            form, language, token, step=3, action=f"/f/{form.key}/profile", values=values, errors=errors, home=home
         ),
     )
 

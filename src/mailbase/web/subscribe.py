@@ -5,18 +5,16 @@ answered the same way, too.
 """
 
 import asyncio
-import io
 import time
 from typing import Any, Final
 
 import msgspec
-import segno
 from litestar import HttpMethod, MediaType, Response, get, post, route
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
-from mailbase.audience import account, form_counts, forms
+from mailbase.audience import account, consent_versions, form_counts, forms
 from mailbase.audience.forms import Form
 from mailbase.config import Settings
 from mailbase.db import Connection
@@ -32,7 +30,6 @@ from mailbase.web.common import (
     AnyRequest,
     answers,
     desk_of,
-    message,
     refuse,
     wants_json,
     witness,
@@ -47,8 +44,11 @@ from mailbase.web.form_access import (
     whence,
     with_origin,
 )
+from mailbase.web.form_config import config_of
 from mailbase.web.form_events import is_person
-from mailbase.web.form_pages import config_of, form_page, pending_words, said_by
+from mailbase.web.form_more import thanks, ticket_for
+from mailbase.web.form_pages import form_page, more_page
+from mailbase.web.form_words import said_by
 from mailbase.web.words import Language
 
 PACE: Final = 0.04
@@ -60,12 +60,13 @@ LONGEST_PROOF: Final = 5000
 async def show_form(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[str]:
     """Show the hosted page of a form; it works without JavaScript."""
     form = await forms.by_key(db, key)
-    link = asked_for(request.query_params)
+    here = f"{desk_of(request).public_url}/f/{form.key}"
+    values = {"_mode": ["hosted"], **asked_for(form, request.query_params), "_page": [here]}
     if not asked_head(request.scope) and is_person(request):
-        page = f"{desk_of(request).public_url}/f/{form.key}"
-        await form_counts.add(db, form.id, "view", whence(request, {"_mode": ["hosted"], **link, "_page": [page]}))
-    language = language_for(request, form, (await account.get(db)).locale)
-    return form_page(form, language, _time(desk_of(request).tokens, form), values={}, errors=())
+        await form_counts.add(db, form.id, "view", whence(request, values))
+    home = (await account.get(db)).locale
+    language = language_for(request, form, home)
+    return form_page(form, language, _time(desk_of(request).tokens, form), values=values, errors=(), home=home)
 
 
 def _time(tokens: Tokens, form: Form) -> str:
@@ -77,31 +78,11 @@ async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: 
     """Return what the embed script shows."""
     form = await form_of(db, request, key)
     desk = desk_of(request)
-    language = language_for(request, form, (await account.get(db)).locale)
-    config = config_of(form, language, desk.public_url, _time(desk.tokens, form))
+    home = (await account.get(db)).locale
+    language = language_for(request, form, home)
+    config = config_of(form, language, desk.public_url, _time(desk.tokens, form), home=home)
     headers = {**origin_headers(form, request), "Cache-Control": "public, max-age=60"}
     return Response(msgspec.json.encode(config), media_type="application/json", headers=headers)
-
-
-@get(
-    "/f/{key:str}/qr.svg",
-    media_type="image/svg+xml",
-    exception_handlers=REFUSALS,
-    operation_id="get_form_qr",
-    tags=["Public"],
-)
-async def get_qr(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[bytes]:
-    """Return the hosted page's address as a QR code for the counter."""
-    form = await forms.by_key(db, key)
-    picture = io.BytesIO()
-    code = segno.make(f"{desk_of(request).public_url}/f/{form.key}", error="m", micro=False)
-    code.save(picture, kind="svg", scale=8, border=4, light="#fff", xmldecl=False, nl=False)
-    headers = {
-        "Cache-Control": "public, max-age=3600",
-        "Content-Security-Policy": "default-src 'none'",
-        "X-Robots-Tag": "noindex, nofollow",
-    }
-    return Response(picture.getvalue(), media_type="image/svg+xml", headers=headers)
 
 
 @post(
@@ -132,20 +113,26 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
         if isinstance(error, RateLimited):
             guard.refused(form.id, "rate_limited")
         return with_origin(refuse(request, error), form, request)
-    language = language_for(request, form, (await account.get(db)).locale)
+    home = (await account.get(db)).locale
+    language = language_for(request, form, home)
     try:
-        entered = entry.read(form, values, locale=language)
+        entered = entry.read(form, values, locale=language, home=home)
         protection.refuse(form, entered.address, locale=language)
     except Invalid as error:
         if wants_json(request):
             return with_origin(refuse(request, error), form, request)
-        return form_page(form, language, _time(desk.tokens, form), values=values, errors=error.errors)
+        return form_page(form, language, _time(desk.tokens, form), values=values, errors=error.errors, home=home)
     given = await _given(request, form, values, entered.address.domain)
     db = await work.connection()
     judgement = await protection.judge(db, guard, form, entered.address, given)
+    entered.consents = await consent_versions.as_shown(db, form.id, entered.consents, entered.shown)
     visitor = _visitor(request, values, language)
-    await submit(db, desk, form, entered, visitor, words=said_by(form, language), judgement=judgement)
-    answer = with_origin(_thanks(request, form, language), form, request)
+    taken = await submit(db, desk, form, entered, visitor, words=said_by(form, language), judgement=judgement)
+    more = ticket_for(form, values, desk.tokens, taken.id)
+    if more and not wants_json(request):
+        answer = more_page(form, language, more, values=values, errors=(), home=home)
+    else:
+        answer = with_origin(thanks(request, form, language, token=more), form, request)
     await work.finish(commit=True)
     # How long it took depends on what is known of the address; when the answer leaves does not.
     await asyncio.sleep(-(time.monotonic() - began) % PACE)
@@ -180,32 +167,10 @@ async def _given(request: AnyRequest, form: Form, values: bodies.Values, domain:
 
 
 def _first(values: bodies.Values, name: str) -> str | None:
-    given = next(iter(values.get(name, ())), None)
-    return None if given in {None, ""} else str(given)[:LONGEST_PROOF] if isinstance(given, (str, int, float)) else "?"
-
-
-def _thanks(request: AnyRequest, form: Form, language: Language) -> Response[Any]:
-    if wants_json(request):
-        return Response(
-            b'{"status":"pending"}',
-            status_code=202,
-            media_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
-    target = form.definition.redirects.pending
-    if target is not None:
-        return Response(
-            None,
-            status_code=303,
-            headers={"Location": target, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
-        )
-    title, text = pending_words(form, language)
-    return message(
-        language,
-        title,
-        text,
-        brand=form.definition.texts.title or form.name,
-    )
+    given: Any = next(iter(values.get(name, ())), None)
+    if given is None or given == "":
+        return None
+    return str(given)[:LONGEST_PROOF] if isinstance(given, (str, int, float)) else "?"
 
 
 def _visitor(request: AnyRequest, values: bodies.Values, language: Language) -> Visitor:
@@ -216,7 +181,7 @@ def _visitor(request: AnyRequest, values: bodies.Values, language: Language) -> 
 
 
 @route(
-    ["/f/{key:str}", "/f/{key:str}/config.json", "/f/{key:str}/events"],
+    ["/f/{key:str}", "/f/{key:str}/config.json", "/f/{key:str}/events", "/f/{key:str}/more"],
     http_method=[HttpMethod.OPTIONS],
     status_code=204,
     exception_handlers=REFUSALS,
@@ -240,4 +205,4 @@ async def ask_origin(request: AnyRequest, db: NamedDependency[Connection], key: 
 
 
 # First the preflight: Litestar gives a path an OPTIONS of its own once another method comes before it.
-ROUTES: Final = [ask_origin, show_form, get_config, get_qr, submit_form]
+ROUTES: Final = [ask_origin, show_form, get_config, submit_form]
