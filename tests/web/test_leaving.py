@@ -4,39 +4,9 @@ import itertools
 
 import pytest
 
-from optin.optin_kit import JSON, last_link, letters, make_form, person, submit
+from optin.optin_kit import JSON, last_link, letters, person
 
 LIST_UNSUBSCRIBE = {"List-Unsubscribe": "One-Click"}
-
-
-@pytest.fixture
-async def reader(client, anonymous, db, app):
-    """An active subscriber with a campaign's delivery, and the tokens of its letter."""
-    form = await make_form(client)
-    await submit(anonymous, form)
-    await anonymous.post(await last_link(db))
-    subscriber = (await person(client))["id"]
-    await client.post("/v1/domains", json={"name": "news.example.com"})
-    domain = await db.fetchval(
-        "INSERT INTO domains (name) VALUES ('news.example.com') ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id"
-    )
-    campaign = await db.fetchval(
-        "INSERT INTO campaigns (name, domain_id, from_email, subject, audience, status) VALUES ('c', $1, 'a@news.example.com', 's', '{}', 'sent') RETURNING id",
-        domain,
-    )
-    delivery = await db.fetchval(
-        "INSERT INTO deliveries (campaign_id, subscriber_id, state) VALUES ($1, $2, 'sent') RETURNING id",
-        campaign,
-        subscriber,
-    )
-    sign = app.state.tokens.sign
-    return {
-        "u": f"/u/{sign('unsubscribe', subscriber, delivery)}",
-        "p": f"/p/{sign('preferences', subscriber, delivery)}",
-        "campaign": campaign,
-        "id": subscriber,
-        "delivery": delivery,
-    }
 
 
 async def counted(db, reader):
@@ -156,24 +126,39 @@ async def test_who_left_is_asked_by_the_letters_sender_where_the_settings_name_n
 
 
 async def test_a_program_reads_and_saves_preferences_as_json(anonymous, reader):
-    """`Accept: application/json` is answered in JSON: status and topics."""
-    for answer in (
-        await anonymous.get(reader["p"], headers=JSON),
-        await anonymous.post(reader["p"], data={"action": "save", "interests": ["news"]}, headers=JSON),
+    """`Accept: application/json` is answered in JSON: status, topics, how often, the pause, the consents in force."""
+    for answer, result in (
+        (await anonymous.get(reader["p"], headers=JSON), None),
+        (await anonymous.post(reader["p"], data={"action": "save", "interests": ["news"]}, headers=JSON), "saved"),
     ):
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-        assert answer.json() == {"status": "active", "interests": ["news"]}
+        told = answer.json()
+        (consent,) = told.pop("consents")
+        assert (consent["purpose"], consent["text"]) == ("newsletter", "Send me the letters I chose.")
+        assert told == {
+            "result": result,
+            "status": "active",
+            "interests": ["news"],
+            "frequency": "all",
+            "paused_until": None,
+        }
     left = await anonymous.post(reader["p"], data={"action": "leave"}, headers=JSON)
     assert (left.status_code, left.json()["status"]) == (200, "unsubscribed")
 
 
 NOT_ON_OFFER = [
-    {"action": "pause", "pause_weeks": "2"},
-    {"action": "erase"},
-    {"action": "export"},
-    {"action": "address", "email": "x@y.example"},
+    {"action": "pause"},
+    {"action": "pause", "pause_weeks": "-1"},
+    {"action": "pause", "pause_weeks": "53"},
+    {"action": "pause", "pause_weeks": "two"},
+    {"action": "address"},
+    {"action": "address", "email": "nobody"},
+    {"action": "withdraw", "purpose": "nothing"},
+    {"action": "export", "format": "pdf"},
+    {"action": "reason", "reason": "too_many"},
+    {"action": "burn"},
     {},
-    {"action": "save", "frequency": "weekly"},
+    {"action": "save", "frequency": "hourly"},
     {"action": "save", "interests": "inner"},
     {"action": "save", "interests": "nowhere"},
 ]

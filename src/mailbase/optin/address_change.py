@@ -127,7 +127,7 @@ async def ask(db: Connection, desk: Desk, subscriber_id: int, email: str, *, del
 
 READ = """
 SELECT change.id, subscriber_id, old_email, old_key, change.email, change.email_key, change.domain, from_name, from_email, change.locale,
-    expires_at, confirmed_at, stopped_at,
+    expires_at, change.confirmed_at, stopped_at,
     expires_at > now() AND person.status IN ('active', 'archived') AND person.email_key = old_key
         AND change.created_at >= COALESCE(person.unsubscribed_at, '-infinity') AS alive,
     EXISTS (SELECT FROM suppressions WHERE value IN (change.email_key, change.domain, $2)) AS barred

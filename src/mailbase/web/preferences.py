@@ -106,7 +106,7 @@ async def _save(visit: Visit) -> Response[Any]:
     frequency = visit.one("frequency")
     if frequency and frequency not in FREQUENCIES:
         raise Invalid.field("frequency", "invalid_option", f"One of {', '.join(FREQUENCIES)}.")
-    slugs = [slug for slug in visit.values.get("interests", ()) if slug not in {"", None}]
+    slugs = [slug for slug in visit.values.get("interests", ()) if slug not in ("", None)]
     if not all(isinstance(slug, str) for slug in slugs):
         raise Invalid.field("interests", "unknown_interest", "There is no such interest.")
     done = await preferences.save(
