@@ -48,7 +48,11 @@ def _has_namespaces() -> bool:
     return made and subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False).returncode == 0
 
 
+AXE = next((Path(__file__).parents[1] / ".venv").glob("axe-core-*/axe.min.js"), Path("axe.min.js"))
+"""Where ``tests/tools.sh`` put axe-core."""
+
 TOOLS = {
+    "axe": ("axe-core (sh tests/tools.sh fetches it by npm)", AXE.exists),
     "browser": ("Chromium", lambda: shutil.which("chromium") is not None),
     "commands": ("curl", lambda: shutil.which("curl") is not None),
     "imap": ("Dovecot", lambda: Path("/usr/sbin/dovecot").exists() and Path("/usr/lib/dovecot/imap").exists()),
