@@ -92,7 +92,7 @@ def address(name: str) -> str:
 def render(name: str, language: Language, values: Mapping[str, Any], look: Look | None, spoken: Languages) -> str:
     """Return a page as its readers get it."""
     common = _common(name, language, values, look, spoken)
-    own = (look.overrides.get(name) or look.overrides.get("every")) if look and name in overrides.NAMES else None
+    own = (look.overrides.get(name) or look.overrides.get("every")) if look and name not in overrides.BARE else None
     if own is not None:
         content = _ours().render_template(f"{name}.html", **common, bare=True)
         try:

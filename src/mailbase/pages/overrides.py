@@ -6,25 +6,20 @@ leaves the forms out is refused; should a template fail later, readers get our p
 
 import re
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.errors import NotFound
 
-Name = Literal["every", "form", "confirm", "confirmed", "preferences", "unsubscribe", "message", "error"]
+Name = Literal[
+    "every", "form", "more", "confirm", "confirmed", "preferences", "unsubscribe", "left", "message", "error"
+]
 """``every``: each page that has no template of its own."""
-NAMES: Final[tuple[Name, ...]] = (
-    "every",
-    "form",
-    "confirm",
-    "confirmed",
-    "preferences",
-    "unsubscribe",
-    "message",
-    "error",
-)
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
+BARE: Final = frozenset({"till", "sheet"})
+"""What stands on the counter or is printed is never dressed."""
 PIECES: Final = frozenset(
     {"page", "title", "lang", "direction", "head", "content", "form", "logo", "name", "website", "address", "words"}
 )

@@ -36,8 +36,7 @@ def _confirmed(said: Words) -> list[Values]:
 
 def _message(said: Words) -> list[Values]:
     pending = _said(said.form.pending_title, said.form.pending_text, "letter")
-    left = _said(said.unsubscribe.left_title, said.unsubscribe.left_text.format(email=EMAIL), "done")
-    return [pending, {**left, "link": "/p/sample", "link_text": said.unsubscribe.left_back}]
+    return [{**pending, "link": "/p/sample", "link_text": said.unsubscribe.left_back}, pending]
 
 
 def _error(said: Words) -> list[Values]:
@@ -53,33 +52,58 @@ def _unsubscribe(said: Words) -> list[Values]:
     return [{"title": said.unsubscribe.title, "text": text, "preferences": "/p/sample"}]
 
 
-def _preferences(said: Words) -> list[Values]:
+def _left(said: Words) -> list[Values]:
+    words = said.unsubscribe
+    reasons = [{"value": "too_many", "text": words.reason_too_many}, {"value": "other", "text": words.reason_other}]
     base = {
-        "title": said.preferences.title,
-        "who": said.preferences.who.format(email=EMAIL),
+        "title": words.left_title,
+        "icon": "done",
+        "text": words.left_text.format(email=EMAIL),
+        "preferences": "/p/sample",
+        "reasons": reasons,
+    }
+    return [{**base, "thanks": True}, {**base, "thanks": False}]
+
+
+def _preferences(said: Words) -> list[Values]:
+    words = said.preferences
+    often = (("all", words.often_all), ("weekly", words.often_weekly), ("monthly", words.often_monthly))
+    base = {
+        "title": words.page_title,
+        "who": words.who.format(email=EMAIL),
         "notice": "",
-        "away": False,
+        "good": False,
+        "away": True,
+        "paused": "",
+        "topics": [],
+        "often": [{"value": value, "text": text, "chosen": value == "all"} for value, text in often],
+        "pauses": [2, 4, 12],
+        "wrong_email": "",
+        "consents": [],
+    }
+    consent = {
+        "purpose": "newsletter",
+        "text": "I want to receive the newsletter.",
+        "policy_url": _POLICY,
+        "since": words.consents_since.format(date=said.date(_UNTIL)),
+        "leaving": True,
     }
     topics = [{"slug": s, "name": n, "description": d, "chosen": s == "bread"} for s, n, d in _TOPICS]
-    return [{**base, "topics": []}, {**base, "topics": topics}]
+    return [base, {**base, "away": False, "topics": topics, "consents": [consent]}]
+
+
+def _field(name: str, label: str, kind: str, **more: Any) -> dict[str, Any]:
+    plain = {"options": [], "input": "text", "mode": "", "autocomplete": "", "longest": 254, "year": "required"}
+    return {"name": name, "label": label, "type": kind, "required": False, "value": "", **plain, **more}
+
+
+def _entered(*names: str) -> dict[str, Any]:
+    blank = dict.fromkeys(names, "")
+    return {"values": blank, "errors": blank, "refused": False}
 
 
 def _form(said: Words) -> list[Values]:
-    email = {
-        "name": "email",
-        "label": said.form.email,
-        "type": "email",
-        "required": True,
-        "options": [],
-        "input": "email",
-        "mode": "email",
-        "autocomplete": "email",
-        "longest": 254,
-        "step": 1,
-        "year": "required",
-        "value": None,
-    }
-    name = {**email, "name": "first_name", "label": "Name", "type": "text", "input": "text", "required": False}
+    email = _field("email", said.form.email, "email", required=True, input="email", mode="email", autocomplete="email")
     base = {
         "title": "Notes from the bakery",
         "heading": "Notes from the bakery",
@@ -89,40 +113,51 @@ def _form(said: Words) -> list[Values]:
         "interests": [],
         "chosen": [],
         "consents": [],
-        "values": {"email": ""},
-        "errors": {"email": ""},
-        "refused": False,
         "versions": "",
         "carried": [],
         "time": "sample",
         "button": said.form.subscribe,
         "note": said.form.note,
+        **_entered("email", "first_name", "interests", "consent_newsletter"),
     }
-    blank = dict.fromkeys(("email", "first_name", "interests", "consent_newsletter"), "")
+    consent = {
+        "purpose": "newsletter",
+        "text": "I want to receive the newsletter.",
+        "policy_url": _POLICY,
+        "required": True,
+    }
     full = {
         "intro": "Once a week, what comes out of the oven on Saturday.",
-        "fields": [email, name],
+        "fields": [email, _field("first_name", "Name", "text")],
         "interests": [{"slug": s, "name": n, "description": d} for s, n, d in _TOPICS],
-        "consents": [
-            {
-                "purpose": "newsletter",
-                "text": "I want to receive the newsletter.",
-                "policy_url": _POLICY,
-                "required": True,
-            }
-        ],
-        "values": blank,
-        "errors": blank,
+        "consents": [consent],
     }
     return [base, {**base, **full}]
 
 
+def _more(said: Words) -> list[Values]:
+    return [
+        {
+            "title": said.form.more_title,
+            "text": said.form.more_text,
+            "brand": "Notes from the bakery",
+            "action": "/f/sample/more",
+            "token": "sample",
+            "button": said.form.next,
+            "fields": [_field("first_name", "Name", "text"), _field("birthday", "Birthday", "date")],
+            **_entered("first_name", "birthday", "birthday.day", "birthday.month", "birthday.year"),
+        }
+    ]
+
+
 _MAKERS: Final = {
     "form": _form,
+    "more": _more,
     "confirm": _confirm,
     "confirmed": _confirmed,
     "preferences": _preferences,
     "unsubscribe": _unsubscribe,
+    "left": _left,
     "message": _message,
     "error": _error,
 }
