@@ -139,7 +139,8 @@ async def test_an_address_gets_one_letter_in_ten_minutes(client, anonymous, db):
         waits.append(row["wait"])
         await cool(db)
         await submit(anonymous, one)
-    assert waits == [600, 1200, 86400, 86400]
+    assert waits[:2] == [600, 1200]
+    assert all(86_000 < wait <= 86_400 for wait in waits[2:])
     assert len(await letters(db)) == 5
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 from redis.exceptions import RedisError
@@ -82,7 +83,12 @@ class _Alone:
         return self.read(windows)
 
 
-_ALONE: Final = _Alone()
+_ALONE: Final[WeakKeyDictionary[Redis, _Alone]] = WeakKeyDictionary()
+
+
+def _alone(redis: Redis) -> _Alone:
+    return _ALONE.setdefault(redis, _Alone())
+
 
 Use = tuple[Limit, str]
 """A limit and whose use of it this is."""
@@ -119,17 +125,19 @@ def _window(limit: Limit, key: str, at: int) -> str:
 
 
 async def _read(redis: Redis, windows: Sequence[str]) -> list[int]:
-    if not _ALONE.is_away():
+    alone = _alone(redis)
+    if not alone.is_away():
         try:
             return [int(count or 0) for count in await redis.mget(windows)]
         except (RedisError, OSError) as error:
-            _ALONE.gone(error)
-    return _ALONE.read(windows)
+            alone.gone(error)
+    return alone.read(windows)
 
 
 async def _add(redis: Redis, uses: Sequence[Use], at: int) -> list[int]:
     windows = [_window(limit, key, at) for limit, key in uses]
-    if not _ALONE.is_away():
+    alone = _alone(redis)
+    if not alone.is_away():
         try:
             async with redis.pipeline(transaction=False) as pipe:
                 for (limit, _), window in zip(uses, windows, strict=True):
@@ -137,5 +145,5 @@ async def _add(redis: Redis, uses: Sequence[Use], at: int) -> list[int]:
                     pipe.expire(window, limit.seconds)
                 return [int(count) for count in (await pipe.execute())[::2]]
         except (RedisError, OSError) as error:
-            _ALONE.gone(error)
-    return _ALONE.add(windows)
+            alone.gone(error)
+    return alone.add(windows)
