@@ -29,6 +29,7 @@ SCRIPTS: Final = {
     "v1-popup.js": "popup.js",
     "v1-own.js": "own.js",
     "v1-work.js": "work.js",
+    "till.js": "till.js",
 }
 """What is served under ``/embed/``, by the names pages know: the first is the one they name, it brings the others when they are needed."""
 
