@@ -38,7 +38,7 @@ async def chaos(*, letters: int, seed: int, faults: list[str], say=print) -> dic
         shutil.rmtree(home, ignore_errors=True)
     say(table(figures))
     kills = [one.unknown for one in world.struck if one.name == "kill"]
-    say(f"  in doubt by kill: {' '.join(map(str, kills))} (at most {world.in_doubt()} each may be)")
+    say(f"  in doubt by kill: {' '.join(map(str, kills))} (at most {world.most_in_doubt} each may be)")
     if world.ended:
         say(f"  {len(world.ended)} workers were started while PostgreSQL was away, and again after it")
     say(f"  {world.pushed:,} waits brought forward; {time.monotonic() - world.began:.0f} s")

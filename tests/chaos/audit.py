@@ -96,8 +96,9 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
         recounted = await recount(world.db, campaign_id)
         if counters != recounted:
             wrong.append(f"{name}: counters {counters} are not the recount {recounted}")
+    world.most_in_doubt = world.in_doubt()
     wrong += _in_doubt(
-        world.struck, sum(len(count.died) for count in counts), most=world.in_doubt(), patient=world.patient
+        world.struck, sum(len(count.died) for count in counts), most=world.most_in_doubt, patient=world.patient
     )
     if any(world.exits):
         wrong.append(f"workers that were told to stop ended with {world.exits}")

@@ -98,6 +98,7 @@ class World:
         self.ended: list[tuple[int, bool]] = []
         self.outage = float("-inf")
         self.pushed = 0
+        self.most_in_doubt = 0
         self.db: asyncpg.Connection | None = None
         self._stack = contextlib.ExitStack()
         self.sink = self._stack.enter_context(RoughSink(home, seed=seed))

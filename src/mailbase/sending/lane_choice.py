@@ -14,6 +14,9 @@ from mailbase.sending.warmup_take import Room
 MOST: Final = 64
 """So many lanes are looked into at once."""
 EMPTY: Final = 2.0
+OWED: Final = 2.0
+"""So many letters may a lane be owed, or have had too many, when the next are shared out."""
+EVEN: Final = 1e-9
 FULL: Final = 30.0
 """Seconds for which a lane that had nothing, or for which there was no room, is left out."""
 
@@ -53,31 +56,38 @@ class LaneChoice:
         return keyed[:MOST]
 
     def shares(self, names: Sequence[str], limit: int, lefts: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Return how many letters of each lane, ``limit`` in all, none more than is left for it."""
+        """Return how many letters of each lane, ``limit`` in all, none more than is left for it.
+
+        What a small lane is owed of a letter, or could not take just now, it is given later: over a day each lane has its part.
+        """
+        whole = sum(max(self._weights[name], 1) for name in names) or 1
         most = {name: limit if lefts is None else lefts[name] for name in names}
+        for name in names:
+            part = limit * max(self._weights[name], 1) / whole
+            self._due[name] = min(max(self._due.get(name, 0.0), -OWED) + part, part + OWED)
         shares = dict.fromkeys(names, 0)
-        while limit > 0 and (open_ := [name for name in names if shares[name] < most[name]]):
+        for name in sorted(names, key=lambda name: -self._due[name]):
+            shares[name] = max(min(int(self._due[name] + EVEN), most[name], limit), 0)
+            limit -= shares[name]
+        self._share_rest(shares, most, limit)
+        for name, n in shares.items():
+            self._due[name] -= n
+        return {name: n for name, n in shares.items() if n}
+
+    def _share_rest(self, shares: dict[str, int], most: Mapping[str, int], rest: int) -> None:
+        """Give the rest to those that may have more, in proportion; the last letters one by one to whom most is owed."""
+        while rest > 0 and (open_ := [name for name in shares if shares[name] < most[name]]):
             weights = [max(self._weights[name], 1) for name in open_]
             whole = sum(weights)
             parts = [
-                min(limit * weight // whole, most[name] - shares[name])
+                min(rest * weight // whole, most[name] - shares[name])
                 for name, weight in zip(open_, weights, strict=True)
             ]
             if not any(parts):
-                # Fewer letters than lanes: in turn, each as often as it is large.
-                parts[open_.index(self._turn(open_, weights))] = 1
+                parts[open_.index(max(open_, key=lambda name: self._due[name] - shares[name]))] = 1
             for name, part in zip(open_, parts, strict=True):
                 shares[name] += part
-            limit -= sum(parts)
-        return {name: n for name, n in shares.items() if n}
-
-    def _turn(self, names: Sequence[str], weights: Sequence[int]) -> str:
-        whole = sum(weights)
-        for name, weight in zip(names, weights, strict=True):
-            self._due[name] = min(self._due.get(name, 0.0) + weight / whole, 2.0)
-        chosen = max(names, key=lambda name: self._due[name])
-        self._due[chosen] -= 1
-        return chosen
+            rest -= sum(parts)
 
     def found(self, asked: Collection[str], got: Mapping[str, int]) -> None:
         """Note what a lease brought."""

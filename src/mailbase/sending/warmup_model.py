@@ -155,7 +155,7 @@ def _send(
     for provider, waiting in left.items():
         lefts[provider] = min(warmup_keys.left(chosen, windows[provider].key, name, now), waiting)
     whole = warmup_keys.left(chosen, windows[TOTAL].key, name, now)
-    shares = choice.shares([provider for provider in left if lefts[provider]], min(whole, sum(lefts.values())), lefts)
+    shares = choice.shares(list(left), min(whole, sum(lefts.values())), lefts)
     if not shares:
         return {}
     bucket = bucket_start(now)
