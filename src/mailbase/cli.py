@@ -177,11 +177,12 @@ def _worker(_arguments: argparse.Namespace) -> None:
 
 
 def _inbound(_arguments: argparse.Namespace) -> None:
-    import uvloop
+    import asyncio
 
     from mailbase.inbound.serve import run
 
-    uvloop.run(run(_settings()))
+    # aiosmtpd's STARTTLS puts asyncio's own TLS on the connection, which uvloop's transports do not bear.
+    asyncio.run(run(_settings()))
 
 
 def _inbound_pipe(arguments: argparse.Namespace) -> None:

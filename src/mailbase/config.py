@@ -98,6 +98,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where SMTP comes in."""
     inbound_port: int = 0
     """Where SMTP comes in; 0: off."""
+    inbound_tls_cert: Path | None = None
+    """The certificate mail comes in under, with its chain; None: one of our own making."""
+    inbound_tls_key: Path | None = None
+    """Its key."""
     inbound_imap_url: Imap | None = None
     """A mailbox whose mails are read as if they had come in."""
     hostname: str = "127.0.0.1"
@@ -138,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         public_url = read.origin("PUBLIC_URL", f"http://{shown}:{port}")
         mx = read.mx("SMTP_URL")
         smtp = read.smtp("SMTP_URL") if mx is None else None
+        tls_cert, tls_key = read.pair("INBOUND_TLS_CERT", "INBOUND_TLS_KEY")
         return cls(
             data_dir=Path(read.text("DATA_DIR", "./data")).expanduser().absolute(),
             host=host,
@@ -153,6 +158,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             dns_servers=read.servers("DNS_SERVERS"),
             inbound_host=read.text("INBOUND_HOST", "127.0.0.1"),
             inbound_port=read.integer("INBOUND_PORT", 0, 0, 65535),
+            inbound_tls_cert=tls_cert,
+            inbound_tls_key=tls_key,
             inbound_imap_url=read.imap("INBOUND_IMAP_URL"),
             hostname=read.hostname("HOSTNAME", urlsplit(public_url).hostname or host),
             workers=read.integer("WORKERS", os.cpu_count() or 1, 1, 256),
@@ -177,6 +184,15 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self._get(name) or default
+
+    def pair(self, one: str, other: str) -> tuple[Path | None, Path | None]:
+        """Return two files that go together."""
+        first, second = self._get(one), self._get(other)
+        if (first is None) != (second is None):
+            raise self._refuse(
+                one if first is None else other, f"is needed with MAILBASE_{other if first is None else one}"
+            )
+        return (Path(first) if first else None, Path(second) if second else None)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         value = self._get(name)

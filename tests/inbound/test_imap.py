@@ -98,6 +98,20 @@ async def test_it_goes_on_by_itself(pool, db, server, caplog):
     assert PASSWORD not in caplog.text
 
 
+async def test_a_server_that_says_when_there_is_something_new(pool, db, server):
+    """With IDLE a mail is stored at once, not at the next look, and stopping does not wait for the server."""
+    stop = asyncio.Event()
+    reading = asyncio.create_task(imap.run(pool, read_setting(url(server)), stop=stop, every=3600))
+    deadline = time.monotonic() + 30
+    for n in range(3):
+        server.deliver(b"Subject: %d\r\n\r\nx\r\n" % n)
+        while await db.fetchval("SELECT count(*) FROM incoming") <= n:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+    stop.set()
+    await asyncio.wait_for(reading, 5)
+
+
 async def test_a_server_that_is_away(pool):
     """Nobody there, or no such folder, is one line that names the mailbox and keeps the password."""
     with dovecot.running() as server:

@@ -1,6 +1,6 @@
 """A mailbox that is read over IMAP, for those whose bounces arrive at somebody else's server.
 
-Every half minute whatever is new is fetched and stored; how far it was read is a row beside what was read, so nothing is
+Whatever is new is fetched and stored as soon as the server says so (IDLE, RFC 2177), and every half minute where it cannot; how far it was read is a row beside what was read, so nothing is
 skipped and nothing is read twice. The mailbox itself stays as it is, flags and all, unless the setting says ``done=delete``.
 """
 
@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 EVERY: Final = 30.0
 BATCH: Final = 50
 PATIENCE: Final = 10.0
+IDLE: Final = 540.0
+"""Seconds for which the server is listened to at a time: fewer than routers keep a silent connection."""
+GLANCE: Final = 1.0
+"""Seconds between looks at whether we shall stop."""
 
 
 class Unreadable(Exception):
@@ -52,11 +58,15 @@ ON CONFLICT (name) DO UPDATE SET uidvalidity = excluded.uidvalidity, uid = exclu
 async def run(pool: Pool, imap: Imap, *, stop: asyncio.Event, every: float = EVERY) -> None:
     """Read the mailbox until ``stop``; what fails is logged and tried again."""
     failed = ""
+    idles = True
     while not stop.is_set():
         more = 0
         try:
             more = await step(pool, imap)
             failed = ""
+            if more < BATCH and idles:
+                idles = await _listen(pool, imap, stop)
+                more = BATCH if idles else 0
         except (*CONNECTION_ERRORS, Unreadable, TimeoutError, asyncpg.PostgresError) as error:
             if str(error) != failed:
                 failed = str(error)
@@ -87,6 +97,21 @@ async def step(pool: Pool, imap: Imap) -> int:
     if imap.done == "delete":
         await asyncio.to_thread(_delete, imap, [str(uid) for uid, data in fetched.mails if data is not None])
     return len(fetched.mails)
+
+
+async def _listen(pool: Pool, imap: Imap, stop: asyncio.Event) -> bool:
+    """Wait until the server has something new, at most ``IDLE``; False: it cannot say so."""
+    async with pool.acquire() as db:
+        far = await db.fetchrow(FAR, imap.name)
+    over = threading.Event()
+    listening = asyncio.create_task(asyncio.to_thread(_idle, imap, far["uid"] if far else 0, over))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        over.set()
+    return await listening
 
 
 async def _store(db: Connection, data: bytes) -> None:
@@ -131,6 +156,23 @@ def _fetch(imap: Imap, uidvalidity: int, last: int) -> Fetched:
         # A range that ends in * always holds the last mail, even one below its start.
         uids = sorted(uid for text in box.uids(f"UID {start}:*") if (uid := int(text)) >= start)[:BATCH]
         return Fetched(current, [(uid, _one(box, uid)) for uid in uids])
+
+
+def _idle(imap: Imap, last: int, over: threading.Event) -> bool:
+    with _opened(imap) as box:
+        _, said = box.client.capability()
+        if b"IDLE" not in b" ".join(said).upper().split():
+            return False
+        if any(int(uid) > last for uid in box.uids(f"UID {last + 1}:*")):
+            return True
+        box.idle.start()  # type: ignore[no-untyped-call]
+        until = time.monotonic() + IDLE
+        while not over.is_set() and (now := time.monotonic()) < until:
+            # What comes back at once with nothing is a connection that has ended.
+            if box.idle.poll(timeout=GLANCE) or time.monotonic() - now < GLANCE / 2:
+                break
+        box.idle.stop()  # type: ignore[no-untyped-call]
+        return True
 
 
 def _one(box: BaseMailBox, uid: int) -> bytes | None:

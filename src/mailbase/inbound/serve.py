@@ -9,7 +9,7 @@ from typing import Final
 from mailbase.config import Settings
 from mailbase.db import open_pool
 from mailbase.errors import ConfigError
-from mailbase.inbound import imap
+from mailbase.inbound import certificate, imap
 from mailbase.inbound.limits import Limits
 from mailbase.inbound.server import Handler, listen
 from mailbase.tokens import Tokens
@@ -58,8 +58,9 @@ async def run(settings: Settings) -> None:
 
 async def _listen(settings: Settings, handler: Handler, limits: Limits) -> asyncio.Server:
     host, port = settings.inbound_host, settings.inbound_port
+    own = certificate.of(settings)
     try:
-        return await listen(handler, limits, host=host, port=port, hostname=settings.hostname)
+        return await listen(handler, limits, host=host, port=port, hostname=settings.hostname, certificate=own)
     except OSError as error:
         raise ConfigError(
             f"MAILBASE_INBOUND_PORT: {host}:{port} cannot be listened on ({error.strerror or error})"

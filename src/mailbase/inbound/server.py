@@ -3,6 +3,7 @@
     MAIL FROM   anybody; bounces come from nobody (``<>``)
     RCPT TO     a VERP or unsubscribe address whose MAC is right, or ``fbl@``, of a domain of ours: everything else is refused here,
                 so that there is never a mail to send back
+    STARTTLS    whoever wants to; nobody has to
     DATA        250 only once the mail is stored in PostgreSQL; without PostgreSQL 451, and the other side comes again
 
 What a mail says is read later, by a worker.
@@ -16,9 +17,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException
 
 from mailbase.db import CONNECTION_ERRORS, Pool
+from mailbase.inbound.certificate import Certificate
 from mailbase.inbound.limits import Limits
 from mailbase.sending import domains, verp
 from mailbase.signals import incoming
@@ -125,7 +127,9 @@ class Connection(SMTP):
 
     line_length_limit = LONGEST_LINE
 
-    def __init__(self, handler: Handler, limits: Limits, *, hostname: str) -> None:
+    def __init__(
+        self, handler: Handler, limits: Limits, *, hostname: str, certificate: Certificate | None = None
+    ) -> None:
         super().__init__(
             handler,
             data_size_limit=incoming.LARGEST,
@@ -134,13 +138,17 @@ class Connection(SMTP):
             ident="mailbase",
             timeout=SILENCE,
             command_call_limit={"*": 1000},
+            tls_context=certificate.context if certificate else None,
             loop=asyncio.get_running_loop(),
         )
         self._limits = limits
         self._entered: str | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, or send away."""
+        """Begin, or send away; begin anew once the connection is encrypted."""
+        if self._entered is not None:
+            super().connection_made(transport)
+            return
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._limits.enter(address):
@@ -158,6 +166,13 @@ class Connection(SMTP):
         self._entered = None
         super().connection_lost(error)
 
+    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802
+        """Encrypt. A handshake that fails ends the connection, which asyncio tells only its own layer."""
+        try:
+            await super().smtp_STARTTLS(arg)
+        except TLSSetupException:
+            self.connection_lost(None)
+
     def eof_received(self) -> bool | None:
         """End a connection the other side ended, unless it never began."""
         return None if self._entered is None else super().eof_received()
@@ -168,8 +183,10 @@ class Connection(SMTP):
             super().data_received(data)
 
 
-async def listen(handler: Handler, limits: Limits, *, host: str, port: int, hostname: str) -> asyncio.Server:
-    """Return the listening server.
+async def listen(
+    handler: Handler, limits: Limits, *, host: str, port: int, hostname: str, certificate: Certificate | None = None
+) -> asyncio.Server:
+    """Return the listening server; without a certificate it offers no encryption.
 
     Raises:
         OSError: the port cannot be had.
@@ -177,5 +194,9 @@ async def listen(handler: Handler, limits: Limits, *, host: str, port: int, host
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return await asyncio.get_running_loop().create_server(
-        lambda: Connection(handler, limits, hostname=hostname), host, port, family=family, backlog=256
+        lambda: Connection(handler, limits, hostname=hostname, certificate=certificate),
+        host,
+        port,
+        family=family,
+        backlog=256,
     )
