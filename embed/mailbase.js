@@ -121,7 +121,9 @@ a{color:inherit}
       wake().then((send) => send(), () => navigator.onLine ? HTMLFormElement.prototype.submit.call(form) : ((help = 0), (form.querySelector(".say").textContent = texts.offline)));
     });
     // Light letters mean a dark page, whatever its colour scheme says.
-    box.classList.toggle("dark", getComputedStyle(place).color.match(/\d+/) > 140);
+    const tint = () => box.classList.toggle("dark", getComputedStyle(place).color.match(/\d+/) > 140);
+    tint();
+    matchMedia("(prefers-color-scheme:dark)").addEventListener("change", tint);
     box.append(head(titled && texts.title, texts.intro), form);
     return () => {
       report(config, "view", meta);

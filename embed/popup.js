@@ -3,7 +3,7 @@
 
 const css = `
 .over{position:fixed;inset:auto;z-index:2147483000;border:0;padding:0;max-width:none;max-height:calc(100dvh - 2rem);overflow:auto;overscroll-behavior:contain;text-align:start;font-weight:400;color:var(--mailbase-ink,#1d2126);background:var(--mailbase-paper,#fff);border-radius:calc(var(--r)*1.8);box-shadow:0 0 0 1px rgb(128 128 128/.2),0 1.5rem 4rem -1rem rgb(0 0 0/.4);animation:rise .3s cubic-bezier(.2,.8,.3,1)}
-.over.dark{color:var(--mailbase-ink,#eceef1);background:var(--mailbase-paper,#1c1f25);color-scheme:dark}
+.over:has(>.dark){color:var(--mailbase-ink,#eceef1);background:var(--mailbase-paper,#1c1f25);color-scheme:dark}
 .inner{padding:1.75rem}
 .over .head{padding-inline-end:2rem}
 .shut{position:absolute;inset-block-start:.4rem;inset-inline-end:.4rem;width:2.75rem;min-height:2.75rem;padding:0;font-size:1.5rem;font-weight:400;line-height:1;color:inherit;background:none}
@@ -85,7 +85,6 @@ export const overlay = (place, config, root, kit) => {
     }, inner, shut);
     root.append(panel);
     const seen = kit.draw(place, config, inner, mode, { trigger, titled: true, done });
-    panel.classList.toggle("dark", inner.classList.contains("dark"));
     const before = document.activeElement;
     const unlock = modal && lock();
     const close = () => {
