@@ -13,6 +13,7 @@ only truth: without the file, or after the machine went down, a dead worker's le
 import contextlib
 import fcntl
 import logging
+import mmap
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -37,7 +38,7 @@ _LETTERS_AT: Final = 12_288
 _STATE: Final = 16
 _SIZE: Final = _LETTERS_AT + LETTERS * _LETTER.size
 
-_BEGUN, _TAKEN, _NOT_TAKEN = b"\1", b"\2", b"\3"
+_BEGUN, _TAKEN, _NOT_TAKEN = 1, 2, 3
 
 Key = tuple[int, int]
 """(delivery id, fence)."""
@@ -50,6 +51,7 @@ class Journal:
         """``folder`` None: no journal."""
         self._path = None if folder is None else folder / f"{secrets.token_hex(8)}.journal"
         self._file = -1
+        self._map: mmap.mmap | None = None
         self._places: dict[Key, int] = {}
         self._free: list[int] = []
         self._next_fence = 0
@@ -61,7 +63,9 @@ class Journal:
             self._file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX)
             os.posix_fallocate(self._file, 0, _SIZE)
-            os.pwrite(self._file, _HEAD.pack(_MAGIC, _boot()), 0)
+            # Memory of the kernel's, not ours, once it is written; its room on the disk is taken already.
+            self._map = mmap.mmap(self._file, _SIZE)
+            _HEAD.pack_into(self._map, 0, _MAGIC, _boot())
             part.rename(self._path)
         except OSError as error:
             self._give_up(error)
@@ -69,14 +73,14 @@ class Journal:
 
     def hold(self, fence: int) -> None:
         """Note a lease."""
-        if self._file < 0:
+        if self._map is None:
             return
-        self._write(_FENCE.pack(fence), _FENCES_AT + self._next_fence * _FENCE.size)
+        _FENCE.pack_into(self._map, _FENCES_AT + self._next_fence * _FENCE.size, fence)
         self._next_fence = (self._next_fence + 1) % FENCES
 
     def begin(self, delivery_id: int, fence: int) -> None:
         """Note that the other side may have the whole letter from now on. To be called before that is so."""
-        if self._file < 0:
+        if self._map is None:
             return
         key = (delivery_id, fence)
         place = self._places.get(key)
@@ -85,13 +89,14 @@ class Journal:
                 self._give_up("it is full")
                 return
             place = self._places[key] = self._free.pop()
-        self._write(_LETTER.pack(delivery_id, fence, _BEGUN[0]), place)
+        # All of it is cleared first, and the state is written last: killed in between, there is no such letter.
+        _LETTER.pack_into(self._map, place, delivery_id, fence, _BEGUN)
 
     def answered(self, delivery_id: int, fence: int, *, taken: bool) -> None:
         """Note whether the other side took a letter, where its word is known."""
         place = self._places.get((delivery_id, fence))
-        if place is not None and self._file >= 0:
-            self._write(_TAKEN if taken else _NOT_TAKEN, place + _STATE)
+        if place is not None and self._map is not None:
+            self._map[place + _STATE] = _TAKEN if taken else _NOT_TAKEN
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Note that outcomes are recorded. What the file says of them does no harm: their rows have moved on."""
@@ -102,28 +107,28 @@ class Journal:
 
     def close(self) -> None:
         """Leave nothing behind, unless something is not recorded yet."""
-        if self._file < 0:
+        if self._map is None:
             return
         if not self._places and self._path is not None:
             self._path.unlink(missing_ok=True)
-        os.close(self._file)
-        self._file = -1
+        self._release()
 
-    def _write(self, data: bytes, at: int) -> None:
-        try:
-            os.pwrite(self._file, data, at)
-        except OSError as error:
-            self._give_up(error)
+    def _release(self) -> None:
+        """Let go of the file and its lock."""
+        if self._map is not None:
+            self._map.close()
+        self._map = None
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
     def _give_up(self, why: object) -> None:
         """Take the journal away: one with a gap in it would be worse than none."""
         log.warning("no journal is kept, so a crash leaves more letters in doubt: %s", why)
-        if self._file >= 0:
+        if self._map is not None:
             # First of all, so that nobody believes it should it stay.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, 0)
-            os.close(self._file)
-        self._file = -1
+            self._map[: _HEAD.size] = bytes(_HEAD.size)
+        self._release()
         self._places.clear()
         for path in (self._path, self._path and self._path.with_suffix(".part")):
             if path is not None:
@@ -173,9 +178,9 @@ def _read(data: bytes) -> Left | None:
     begun: set[Key] = set()
     taken: set[Key] = set()
     for delivery_id, fence, state in _LETTER.iter_unpack(data[_LETTERS_AT:]):
-        if state == _BEGUN[0]:
+        if state == _BEGUN:
             begun.add((delivery_id, fence))
-        elif state == _TAKEN[0]:
+        elif state == _TAKEN:
             taken.add((delivery_id, fence))
     return Left(fences, begun, taken)
 
