@@ -27,7 +27,10 @@ from redis.asyncio import Redis
 from mailbase import metrics
 from mailbase.api import bounces, bulk, docs, exports, health, history, openapi, stats
 from mailbase.api import campaigns as api_campaigns
+from mailbase.api import complaint_senders as api_complaint_senders
 from mailbase.api import domains as api_domains
+from mailbase.api import form_consents as api_form_consents
+from mailbase.api import form_stats as api_form_stats
 from mailbase.api import forms as api_forms
 from mailbase.api import imports as api_imports
 from mailbase.api import inbound_raw as api_inbound_raw
@@ -109,6 +112,7 @@ from mailbase.web import (
     view,
 )
 from mailbase.web.common import dress, refusal_page
+from mailbase.web.waking import waking
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +124,7 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_domains,
     api_providers,
     api_relays,
+    api_complaint_senders,
     api_interests,
     api_subscribers,
     history,
@@ -128,6 +133,8 @@ KEYED: Final[tuple[ModuleType, ...]] = (
     api_imports,
     api_suppressions,
     api_forms,
+    api_form_stats,
+    api_form_consents,
     api_submissions,
     api_lead_magnets,
     api_tills,
@@ -419,7 +426,7 @@ def create_app(settings: Settings) -> Mailbase:
                     hosts=None if settings.to_outbox else MailHosts(DnsHosts(settings.dns_servers)),
                     counting=settings.form_limits,
                 )
-                async with recorder(pool, early=early(settings)) as state.recorder:
+                async with recorder(pool, early=early(settings)) as state.recorder, waking(pool) as state.waking:
                     yield
         finally:
             await state.wake.close()

@@ -11,9 +11,8 @@ from msgspec import Struct
 
 from mailbase.api import lead_magnets
 from mailbase.api.common import Listing, Page, paged, scope
-from mailbase.audience import form_counts, forms
+from mailbase.audience import forms
 from mailbase.audience.form_checks import check
-from mailbase.audience.form_counts import FormStats
 from mailbase.audience.form_definition import (
     Confirmation,
     Display,
@@ -140,11 +139,4 @@ async def delete_form(db: NamedDependency[Connection], form_id: FromPath[int]) -
     await forms.delete(db, form_id)
 
 
-@get("/forms/{form_id:int}/stats", guards=[scope("forms:read")], operation_id="get_form_stats", tags=["Forms"])
-async def get_form_stats(db: NamedDependency[Connection], form_id: FromPath[int]) -> FormStats:
-    """Return views, accepted submissions and confirmations, by UTC day and by page."""
-    await forms.get(db, form_id)
-    return await form_counts.stats(db, form_id)
-
-
-ROUTES: Final = [create_form, list_forms, get_form, update_form, delete_form, get_form_stats]
+ROUTES: Final = [create_form, list_forms, get_form, update_form, delete_form]

@@ -133,7 +133,7 @@ WITH given AS (
         WHEN EXISTS (SELECT FROM form_counts AS count
             WHERE form_id = $1 AND day = current_date AND count.dimension = given.dimension AND count.value = $6) THEN $6
         WHEN (SELECT count(DISTINCT count.value) FROM form_counts AS count
-            WHERE form_id = $1 AND day = current_date AND count.dimension = given.dimension) < most THEN value
+            WHERE form_id = $1 AND day = current_date AND count.dimension = given.dimension AND count.value <> '') < most THEN value
         ELSE $6 END AS value
     FROM given
 )
