@@ -153,10 +153,15 @@ async def count(db: Connection, which: Filter) -> int:
 
 
 CREATE = """
-INSERT INTO subscribers (email, email_key, domain, status, attributes, tags, interests, locale, timezone, source, confirmed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)
-ON CONFLICT (email_key) DO NOTHING
-RETURNING id
+WITH made AS (
+    INSERT INTO subscribers (email, email_key, domain, status, attributes, tags, interests, locale, timezone, source, confirmed_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)
+    ON CONFLICT (email_key) DO NOTHING
+    RETURNING id
+), noted AS (
+    INSERT INTO subscriber_events (subscriber_id, kind, data) SELECT id, 'created', jsonb_build_object('source', $10::text) FROM made
+)
+SELECT id FROM made
 """
 
 
@@ -168,8 +173,6 @@ async def create(
         CREATE, address.email, address.key, address.domain, status, dict(details.attributes or {}), unique(details.tags or ()),
         sorted(set(details.interests or ())), details.locale, details.timezone, source,
     )  # fmt: skip
-    if made is not None:
-        await timeline.note(db, made, "created", data={"source": source})
     return made
 
 

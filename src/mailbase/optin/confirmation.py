@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from mailbase.audience import account, forms, suppressions, timeline
+from mailbase.audience import account, forms, suppressions
+from mailbase.audience.account import Account
 from mailbase.audience.addresses import Address
 from mailbase.audience.consents import ConsentGiven
 from mailbase.audience.form_counts import Whence
@@ -66,8 +67,8 @@ class _Person(Struct):
     email: str
     email_key: str
     domain: str
-    status: str
     locale: str | None
+    stays_suppressed: bool
 
     @property
     def address(self) -> Address:
@@ -75,7 +76,9 @@ class _Person(Struct):
 
 
 PERSON = """
-SELECT id, email, email_key, domain, status, locale FROM subscribers WHERE id = $1 FOR UPDATE
+SELECT id, email, email_key, domain, locale, EXISTS (
+    SELECT FROM suppressions WHERE value IN (email_key, domain) AND (kind = 'domain' OR reason = 'manual')) AS stays_suppressed
+FROM subscribers WHERE id = $1 FOR UPDATE
 """
 
 STAYS_SUPPRESSED = """
@@ -108,15 +111,14 @@ WHERE id = $1
 CREATE = """
 INSERT INTO confirmations (subscriber_id, form_id, interests, evidence, locale, expires_at)
 VALUES ($1, $2, ARRAY(SELECT DISTINCT interest FROM unnest($3::bigint[]) AS interest ORDER BY interest), $4, $5, now() + interval '30 days')
-RETURNING id, extract(epoch FROM date_trunc('second', expires_at))::bigint AS expires
+RETURNING id, extract(epoch FROM date_trunc('second', expires_at))::bigint AS expires,
+    ARRAY(SELECT name FROM interests WHERE id = ANY($3::bigint[]) ORDER BY name, id) AS names
 """
 
-MESSAGE = """
-UPDATE confirmations SET message_id = $2 WHERE id = $1
-"""
-
-NAMES = """
-SELECT name FROM interests WHERE id = ANY($1::bigint[]) ORDER BY name, id
+ASKED = """
+WITH asked AS (UPDATE confirmations SET message_id = $2 WHERE id = $1 RETURNING id, subscriber_id, form_id)
+INSERT INTO subscriber_events (subscriber_id, kind, form_id, data)
+SELECT subscriber_id, 'confirmation_sent', form_id, jsonb_build_object('confirmation_id', id) FROM asked
 """
 
 
@@ -132,11 +134,14 @@ async def ask(
     whence: Whence | None = None,
     locale: str | None = None,
     otherwise: Sender | None = None,
+    notify: bool = True,
+    settings: Account | None = None,
 ) -> Outcome:
     """Send one confirmation letter for these interests (ids), consents and attributes, unless the address cools down.
 
     Call it inside a transaction. Everything given is written to the person only by the confirmation.
-    It is from the form's sender, else from the settings', else from ``otherwise``.
+    It is from the form's sender, else from the settings', else from ``otherwise``. ``notify``: see ``messages.create``.
+    ``settings``: where the caller has read them already.
 
     Raises:
         Invalid: ``sender_missing``, none of them says whom letters are from.
@@ -147,7 +152,7 @@ async def ask(
     if row is None:
         raise NotFound("there is no such subscriber")
     person = _Person(**row)
-    settings = await account.get(db)
+    settings = settings or await account.get(db)
     sender = (form.definition.from_ if form else None) or settings.default_from or otherwise
     if sender is None:
         raise Invalid.field(
@@ -155,7 +160,7 @@ async def ask(
             "sender_missing",
             "neither a form nor the settings' default_from says whom the confirmation is from",
         )
-    if await stays_suppressed(db, person.address):
+    if person.stays_suppressed:
         return "suppressed"
     acts = [
         Act(
@@ -180,7 +185,7 @@ async def ask(
     asked = letter.Asked(
         title=title_of(form, sender.name or sender.email),
         confirm_url=f"{desk.public_url}/c/{desk.tokens.sign('confirm', created['id'], created['expires'])}",
-        interests=[name["name"] for name in await db.fetch(NAMES, chosen)],
+        interests=created["names"],
         consents=_texts(acts),
         postal_address=settings.postal_address,
         locale=locale,
@@ -195,11 +200,8 @@ async def ask(
         text=rendered.text,
         subscriber_id=person.id,
     )
-    message_id, _ = await messages.create(db, message)
-    await db.execute(MESSAGE, created["id"], message_id)
-    await timeline.note(
-        db, person.id, "confirmation_sent", form_id=form.id if form else None, data={"confirmation_id": created["id"]}
-    )
+    message_id, _ = await messages.create(db, message, notify=notify)
+    await db.execute(ASKED, created["id"], message_id)
     return "accepted"
 
 

@@ -17,6 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from mailbase.audience import consents, form_counts, forms, subscribers, suppressions, timeline
+from mailbase.audience.account import Account
+from mailbase.audience.addresses import Address
 from mailbase.audience.consents import ConsentGiven
 from mailbase.audience.form_counts import Whence
 from mailbase.audience.forms import Form
@@ -66,8 +68,14 @@ class Taken(Struct, frozen=True):
 
 
 NOTE = """
-INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent, whence, reasons)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10) RETURNING id
+WITH noted AS (
+    INSERT INTO submissions (form_id, subscriber_id, outcome, fields, interests, page, ip, user_agent, whence, reasons)
+    VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10) RETURNING id, subscriber_id, form_id, outcome
+), told AS (
+    INSERT INTO subscriber_events (subscriber_id, kind, form_id, data)
+    SELECT subscriber_id, 'submitted', form_id, jsonb_build_object('outcome', outcome) FROM noted WHERE subscriber_id IS NOT NULL
+)
+SELECT id FROM noted
 """
 
 HOLD = """
@@ -82,8 +90,8 @@ class _Case(Struct):
     visitor: Visitor
     evidence: list[ConsentGiven]
     judgement: Judgement = PASSED
-    at: datetime | None = None
-    """When it was sent; None: now."""
+    settings: Account | None = None
+    notify: bool = False
 
 
 class _Content(Struct):
@@ -103,19 +111,22 @@ async def submit(
     *,
     words: str,
     judgement: Judgement = PASSED,
+    settings: Account | None = None,
 ) -> Taken:
     """Take a submission in and return what became of it; the visitor is not told.
 
     ``words`` are what a form without consents of its own says beside its button: the least anybody agreed to.
+    Workers are not woken for its letter: see ``messages.create``.
     """
     if judgement.verdict != "pass":
         return await _hold(db, form, _Content(entry, visitor, words), judgement)
-    case = _Case(form, entry, visitor, _evidence(entry, visitor, words), judgement)
-    if await confirmation.stays_suppressed(db, entry.address):
+    standing = await _look(db, desk, entry.address)
+    case = _Case(form, entry, visitor, _evidence(entry, visitor, words, standing.at), judgement, settings=settings)
+    if standing.stays_suppressed:
         return Taken(await _note(db, case, "suppressed", kept=False), "suppressed")
-    subscriber_id, outcome = await _take_in(db, desk, case)
+    subscriber_id, outcome = await _take_in(db, desk, case, barred=standing.barred)
     number = await _note(db, case, outcome, subscriber_id)
-    await _written(db, case, outcome, subscriber_id)
+    await _count(db, case, outcome)
     return Taken(number, outcome)
 
 
@@ -132,16 +143,21 @@ async def release(db: Connection, desk: Desk, submission_id: int) -> Outcome:
     form = await forms.get(db, held.form_id)
     offered = {interest.id for interest in form.interests}  # what was deleted meanwhile is no longer asked for
     content.entry.interests = [interest for interest in content.entry.interests if interest in offered]
+    standing = await _look(db, desk, content.entry.address)
     case = _Case(
-        form, content.entry, content.visitor, _evidence(content.entry, content.visitor, content.words), at=held.at
+        form,
+        content.entry,
+        content.visitor,
+        _evidence(content.entry, content.visitor, content.words, held.at),
+        notify=True,
     )
-    outcome: Outcome = "suppressed"
-    subscriber_id = None
-    if not await confirmation.stays_suppressed(db, content.entry.address):
-        subscriber_id, outcome = await _take_in(db, desk, case)
+    if standing.stays_suppressed:
+        await submissions.mark_released(db, submission_id, "suppressed", None)
+        return "suppressed"
+    subscriber_id, outcome = await _take_in(db, desk, case, barred=standing.barred)
     await submissions.mark_released(db, submission_id, outcome, subscriber_id)
-    if subscriber_id is not None:
-        await _written(db, case, outcome, subscriber_id)
+    await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"outcome": outcome})
+    await _count(db, case, outcome)
     return outcome
 
 
@@ -155,8 +171,7 @@ async def _hold(db: Connection, form: Form, content: _Content, judgement: Judgem
     return Taken(number, "held")
 
 
-async def _written(db: Connection, case: _Case, outcome: Outcome, subscriber_id: int) -> None:
-    await timeline.note(db, subscriber_id, "submitted", form_id=case.form.id, data={"outcome": outcome})
+async def _count(db: Connection, case: _Case, outcome: Outcome) -> None:
     if outcome in COUNTED:
         await form_counts.add(db, case.form.id, "submit", case.visitor.whence)
     await attacks.count(db, {(case.form.id, reason): 1 for reason in case.judgement.reasons})
@@ -174,7 +189,7 @@ async def _note(
     return number
 
 
-def _evidence(entry: Entry, visitor: Visitor, words: str) -> list[ConsentGiven]:
+def _evidence(entry: Entry, visitor: Visitor, words: str, at: datetime) -> list[ConsentGiven]:
     said = [(consent.purpose, consent.text, consent.policy_url, visitor.source or "form") for consent in entry.consents]
     return [
         ConsentGiven(
@@ -185,19 +200,34 @@ def _evidence(entry: Entry, visitor: Visitor, words: str) -> list[ConsentGiven]:
             page=visitor.page,
             ip=visitor.ip,
             user_agent=visitor.user_agent,
+            at=at,
         )
         for purpose, text, policy_url, source in said or [("newsletter", words, None, "form_words")]
     ]
 
 
-NOW = """
-SELECT now()
+class _Standing(Struct, frozen=True):
+    at: datetime
+    barred: bool
+    stays_suppressed: bool
+
+
+STANDING = """
+SELECT now() AS at, EXISTS (SELECT FROM suppressions WHERE value = ANY($1::text[])) AS barred,
+    EXISTS (SELECT FROM suppressions WHERE value = ANY($1::text[]) AND (kind = 'domain' OR reason = 'manual')) AS stays_suppressed
 """
 
 
-async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcome]:
+async def _look(db: Connection, desk: Desk, address: Address) -> _Standing:
+    """Return whether the address must not be written to, and whether even its owner's wish lifts that."""
+    values = [address.key, address.domain, suppressions.erased_value(address.key, desk.erasure_key)]
+    row = await db.fetchrow(STANDING, values)
+    assert row is not None  # noqa: S101  (a SELECT without FROM)
+    return _Standing(**row)
+
+
+async def _take_in(db: Connection, desk: Desk, case: _Case, *, barred: bool) -> tuple[int, Outcome]:
     form, entry, visitor = case.form, case.entry, case.visitor
-    barred = await suppressions.reason_for(db, entry.address, desk.erasure_key) is not None
     at_once = not form.definition.double_opt_in and not barred
     # Of somebody who was erased nothing is written down before they confirm.
     details = (
@@ -219,9 +249,6 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
         return subscriber_id, "activated"
     if status == "pending":
         await subscribers.merge(db, subscriber_id, Details(interests=entry.interests))
-    at = case.at or await db.fetchval(NOW)
-    for consent in case.evidence:
-        consent.at = at
     try:
         return subscriber_id, await confirmation.ask(
             db,
@@ -233,6 +260,8 @@ async def _take_in(db: Connection, desk: Desk, case: _Case) -> tuple[int, Outcom
             attributes=entry.attributes,
             whence=visitor.whence,
             locale=visitor.locale,
+            notify=case.notify,
+            settings=case.settings,
         )
     except Invalid as error:
         if error.code != "sender_missing":

@@ -80,18 +80,29 @@ WITH message AS (
     INSERT INTO arrived_domains (domain)
     SELECT $13 WHERE NOT EXISTS (SELECT FROM recipient_domains WHERE domain = $13 AND due_at IS NOT NULL)
 )
-SELECT message_id, id AS delivery_id, pg_notify('mailbase_sending', '') FROM delivery
+SELECT message_id, id AS delivery_id, CASE WHEN $14 THEN pg_notify('mailbase_sending', '') END FROM delivery
 """
+
+WAKE = """
+SELECT pg_notify('mailbase_sending', '')
+"""
+
+
+async def wake(db: Connection) -> None:
+    """Wake a worker for what was stored without notice."""
+    await db.execute(WAKE)
+
 
 ATTACH = """
 INSERT INTO message_attachments (message_id, seq, filename, content_type, content) VALUES ($1, $2, $3, $4, $5)
 """
 
 
-async def create(db: Connection, message: NewMessage) -> tuple[int, int]:
+async def create(db: Connection, message: NewMessage, *, notify: bool = True) -> tuple[int, int]:
     """Store a message with its delivery and wake a worker; return (message id, delivery id).
 
-    Runs in the caller's transaction: the worker is woken when that commits.
+    Runs in the caller's transaction: the worker is woken when that commits. Transactions that notify commit one after the other, each
+    waiting for the disk: who stores many messages a second says ``notify=False`` and calls :func:`wake` now and then.
     """
     row = await db.fetchrow(
         CREATE,
@@ -108,6 +119,7 @@ async def create(db: Connection, message: NewMessage) -> tuple[int, int]:
         message.text,
         message.headers,
         message.to.domain,
+        notify,
     )
     assert row is not None  # noqa: S101  (an INSERT … RETURNING of one row)
     if message.attachments:

@@ -113,7 +113,8 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
         if isinstance(error, RateLimited):
             guard.refused(form.id, "rate_limited")
         return with_origin(refuse(request, error), form, request)
-    home = (await account.get(db)).locale
+    owner = await account.get(db)
+    home = owner.locale
     language = language_for(request, form, home)
     try:
         entered = entry.read(form, values, locale=language, home=home)
@@ -127,13 +128,15 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     judgement = await protection.judge(db, guard, form, entered.address, given)
     entered.consents = await consent_versions.as_shown(db, form.id, entered.consents, entered.shown)
     visitor = _visitor(request, values, language)
-    taken = await submit(db, desk, form, entered, visitor, words=said_by(form, language), judgement=judgement)
+    words = said_by(form, language)
+    taken = await submit(db, desk, form, entered, visitor, words=words, judgement=judgement, settings=owner)
     more = ticket_for(form, values, desk.tokens, taken.id)
     if more and not wants_json(request):
         answer = more_page(form, language, more, values=values, errors=(), home=home)
     else:
         answer = with_origin(thanks(request, form, language, token=more), form, request)
     await work.finish(commit=True)
+    request.app.state.waking.soon()
     # How long it took depends on what is known of the address; when the answer leaves does not.
     await asyncio.sleep(-(time.monotonic() - began) % PACE)
     return answer
