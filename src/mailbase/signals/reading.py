@@ -13,7 +13,7 @@ import asyncpg
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.reports.examine import examine
 from mailbase.sending.dns import Resolver
-from mailbase.signals import feedback, incoming, resolve, trust
+from mailbase.signals import complaint_senders, feedback, incoming, resolve, trust
 from mailbase.signals.incoming import End, Waiting
 from mailbase.signals.resolve import Resolved
 from mailbase.tokens import Tokens
@@ -57,11 +57,17 @@ async def step(pool: Pool, tokens: Tokens, resolver: Resolver, *, slot: int) -> 
     return len(mails)
 
 
+async def _is_provider(pool: Pool, raw: bytes, resolver: Resolver) -> bool:
+    async with pool.acquire() as db:
+        senders = await complaint_senders.addresses(db)
+    return await trust.is_provider(raw, resolver, senders)
+
+
 async def _read(pool: Pool, mail: Waiting, tokens: Tokens, resolver: Resolver, slot: int) -> None:
     # In a thread: letters go out from this loop meanwhile, however long a mail takes to read.
     report = await asyncio.to_thread(examine, mail.raw)
     resolved = resolve.resolve(mail, report, tokens)
-    if resolved.needs_trust and resolved.feedback and not await trust.is_provider(mail.raw, resolver):
+    if resolved.needs_trust and resolved.feedback and not await _is_provider(pool, mail.raw, resolver):
         resolved = Resolved([], f"{resolved.outcome} of nobody that can be proven", "unresolved")
     changed = 0
     async with pool.acquire() as db:

@@ -1,7 +1,7 @@
 """Trust: whether a complaint that hides our letter comes from a provider that sends such reports.
 
 A report that carries a reference of ours proves itself. One that names only an address is believed when its From is one of the
-addresses providers report from, and a DKIM signature of that very domain, or of the one above it, covers it and verifies.
+addresses providers report from (``complaint_senders``), and a DKIM signature of that very domain, or of the one above it, covers it and verifies.
 Anybody may sign for a domain of free mailboxes, nobody but the provider may write as these.
 """
 
@@ -15,24 +15,13 @@ import dkim
 
 from mailbase.sending.dns import Resolver, Unanswered
 
-REPORTERS: Final = (
-    "feedback@arf.mail.yahoo.com",
-    "staff@hotmail.com",
-    "scomp@aol.net",
-    "fbl-no-reply@postmaster.aol.com",
-    "complaints@email-abuse.amazonses.com",
-    "feedbackloop@comcastfbl.senderscore.net",
-    "@feedback.senderscore.net",
-)
-"""Addresses complaints are sent from; ``@domain`` is any address there."""
-
 SIGNATURES: Final = 10
 _TAG: Final = re.compile(rb"(?:^|;)\s*([ds])\s*=\s*([^;\s]+)", re.IGNORECASE)
 _FIELD: Final = re.compile(rb"^dkim-signature[ \t]*:(.*(?:\r?\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
 _FROM: Final = re.compile(rb"^from[ \t]*:(.*(?:\r?\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
 
 
-async def is_provider(data: bytes, resolver: Resolver) -> bool:
+async def is_provider(data: bytes, resolver: Resolver, senders: frozenset[str]) -> bool:
     """Tell whether a report is from a provider that sends them; False too when DNS does not answer."""
     head = re.split(rb"\r?\n\r?\n", data, maxsplit=1)[0]
     froms = _FROM.findall(head)
@@ -40,7 +29,7 @@ async def is_provider(data: bytes, resolver: Resolver) -> bool:
         return False
     email = parseaddr(froms[0].decode("utf-8", "replace").strip())[1].lower()
     domain = email.rpartition("@")[2]
-    if email not in REPORTERS and f"@{domain}" not in REPORTERS:
+    if email not in senders and f"@{domain}" not in senders:
         return False
     for index, field in enumerate(_FIELD.findall(head)[:SIGNATURES]):
         tags = {name.lower(): value.decode("ascii", "replace").lower() for name, value in _TAG.findall(field)}
