@@ -3,9 +3,11 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal
 
+import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
+from msgspec import Struct
 
 from mailbase.api.common import scope
 from mailbase.audience import account, form_chart, form_counts, forms
@@ -13,12 +15,26 @@ from mailbase.audience.form_comparison import Comparison, compare, side
 from mailbase.audience.form_counts import FormStats
 from mailbase.db import Connection
 from mailbase.errors import Invalid
+from mailbase.optin import magnets
 
 MOST_DAYS: Final = 3660
 SHOWN_DAYS: Final = 30
 
 From = Annotated[date | None, QueryParameter(name="from", description="The first UTC day that counts.")]
 To = Annotated[date | None, QueryParameter(description="The last UTC day that counts.")]
+
+
+class Fetched(Struct):
+    """How often a lead magnet was fetched in all: by how many people, and downloads, at most one a person in half an hour."""
+
+    people: int
+    downloads: int
+
+
+class FormStatsOut(FormStats, kw_only=True):
+    """A form's numbers, and those of what it gives away; null: nothing."""
+
+    lead_magnet: Fetched | None
 
 
 def _check(since: date | None, until: date | None) -> None:
@@ -29,11 +45,14 @@ def _check(since: date | None, until: date | None) -> None:
 @get("/forms/{form_id:int}/stats", guards=[scope("forms:read")], operation_id="get_form_stats", tags=["Forms"])
 async def get_form_stats(
     db: NamedDependency[Connection], form_id: FromPath[int], from_: From = None, to: To = None
-) -> FormStats:
+) -> FormStatsOut:
     """Return views, starts, accepted submissions and confirmations: by UTC day, page, source, mode and trigger, and their rates."""
     _check(from_, to)
     await forms.get(db, form_id)
-    return await form_counts.stats(db, form_id, since=from_, until=to)
+    stats = await form_counts.stats(db, form_id, since=from_, until=to)
+    magnet = (await magnets.of_forms(db, [form_id])).get(form_id)
+    fetched = Fetched(magnet.people, magnet.downloads) if magnet else None
+    return FormStatsOut(**msgspec.structs.asdict(stats), lead_magnet=fetched)
 
 
 @get(

@@ -14,7 +14,7 @@ import asyncpg
 from mailbase import queue
 from mailbase.audience import answers
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.optin import attacks, cooldowns, pending, proof, submissions
+from mailbase.optin import attacks, cooldowns, pending, proof, submissions, tills
 from mailbase.sending import counters, mx_dns, overrides
 from mailbase.signals import age, incoming, source_events
 
@@ -33,6 +33,7 @@ TABLE: Final[Mapping[str, Task]] = {
     "watch forms for attacks": attacks.watch,
     "forget used proofs of work": proof.sweep,
     "strip submissions of nobody's": submissions.strip,
+    "forget what tills handed in": tills.forget_old,
     "shorten addresses of opens and clicks": age.shorten,
     "gather the counters of old hours": counters.gather,
     "forget what held providers back": overrides.forget,
