@@ -152,7 +152,7 @@ a{color:inherit}
       if (config.display.mode !== "inline" || now) opened[key] = (await part("popup")).overlay(place, config, root, kit);
       else {
         const seen = draw(place, config, box, "inline", { titled: "mailbaseTitle" in place.dataset });
-        opened[key] = () => root.querySelector("input:not([type=hidden]),h2").focus();
+        opened[key] = () => (root.querySelector("input:not([type=hidden])") || root.querySelector("h2")).focus();
         new IntersectionObserver(([entry], eye) => {
           if (!entry.isIntersecting) return;
           eye.disconnect();

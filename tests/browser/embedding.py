@@ -1,5 +1,7 @@
 """A shop's page with forms on it, as owners write it: two lines of HTML, a look of its own, and a policy as strict as can be."""
 
+import asyncio
+import time
 from typing import Any
 
 from playwright.async_api import BrowserContext, Locator, Page, expect
@@ -61,9 +63,18 @@ async def form_with(keeper: Any, **changes: Any) -> dict[str, Any]:
     return await make_form(keeper, **{**plain, **changes})
 
 
+HEAR = """
+    window.heard = [];
+    for (const name of ["view", "submit", "error", "pending"]) {
+        addEventListener(`mailbase:${name}`, ({ detail, target }) => heard.push([name, detail.key, detail.state || target.tagName]));
+    }
+"""
+
+
 async def visit(context: BrowserContext, url: str) -> tuple[Page, list[str]]:
-    """Open a page whose clock can be put forward; also returns what it complains about."""
+    """Open a page whose clock can be put forward, and which notes the events of its forms; also returns what it complains about."""
     page = await context.new_page()
+    await page.add_init_script(HEAR)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -81,3 +92,12 @@ async def shown(page: Page, *, by_itself: bool = False) -> Locator:
         await page.clock.fast_forward(400)
     await expect(email).to_be_visible()
     return email
+
+
+async def until(page: Page, condition: str, value: Any = None) -> Any:
+    """Wait until a function of the page returns something true (the page's policy forbids Playwright's own way of waiting)."""
+    deadline = time.monotonic() + 10
+    while not (found := await page.evaluate(condition, value)):
+        assert time.monotonic() < deadline, condition
+        await asyncio.sleep(0.02)
+    return found
