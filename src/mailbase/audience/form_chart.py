@@ -16,6 +16,7 @@ RIGHT: Final = 696
 TOP: Final = 132
 BOTTOM: Final = 276
 MOST_BARS: Final = 62
+COLUMNS: Final = (24, 220, 468)
 
 STYLE: Final = (
     ":root{color-scheme:light dark;--paper:#fffefb;--ink:#1d2126;--soft:#5d646d;--line:#e4e2da;--views:#c9d6ea;--submits:#6d97d6;--confirmed:#1f4f8f}"
@@ -51,7 +52,7 @@ RUSSIAN: Final = Words(
     views="Показы",
     submits="Заполнили",
     confirmed="Подтвердили",
-    of_views="{share} от показов",
+    of_views="{share} показов",
     nothing="За эти дни пока ничего не посчитано.",
     by="столбик — {n} дн.",
     described="С {since} по {until}: показов {views}, заполнили {submits}, подтвердили {confirmed}.",
@@ -97,7 +98,7 @@ def _numbers(stats: FormStats, said: Words) -> list[str]:
     )
     parts: list[str] = []
     for n, (label, number, kind, share) in enumerate(found):
-        x = 24 + n * 224
+        x = COLUMNS[n]
         beside = f" · {said.of_views.format(share=share)}" if share and stats.views else ""
         parts.append(f'<text class="number" x="{x}" y="78">{number:,}</text>'.replace(",", "\u202f"))
         parts.append(f'<rect class="{kind}" x="{x}" y="91" width="10" height="10" rx="3"/>')
@@ -172,10 +173,10 @@ def _axis(since: date, until: date, each: int, said: Words) -> list[str]:
 
 
 def _round_up(top: int) -> int:
-    """Return the end of the scale: 2, 4, 6 or 10 times a power of ten."""
+    """Return the end of the scale: a round number whose half is one, too."""
     scale = 1
     while True:
-        for factor in (2, 4, 6, 10):
+        for factor in (2, 4, 6, 8, 10) if scale == 1 else (2, 3, 4, 5, 6, 8, 10):
             if top <= factor * scale:
                 return factor * scale
         scale *= 10
