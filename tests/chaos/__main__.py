@@ -37,6 +37,7 @@ async def chaos(*, letters: int, seed: int, faults: list[str], say=print) -> dic
         await world.close()
         shutil.rmtree(home, ignore_errors=True)
     say(table(figures))
+    say(f"  the server: {', '.join(f'{n} {fault}' for fault, n in sorted(world.faults_seen.items()))}")
     kills = [one.unknown for one in world.struck if one.name == "kill"]
     say(f"  in doubt by kill: {' '.join(map(str, kills))} (at most {world.most_in_doubt} each may be)")
     if world.ended:

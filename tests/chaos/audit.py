@@ -3,13 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from chaos.rough_sink import Taken
+from chaos.rough_sink import BY_LETTER, Taken
 from chaos.world import OPEN, Broken, Struck, World
 from mailbase.campaigns.recount import recount
 
 TAKEN = {"kept", "last", "mute"}
 NONE = {"term", "redis"}
 """What leaves nothing in doubt."""
+BOUNDED = {"kill", "supervisor"} | NONE
+"""After a dead database or a freeze letters are in doubt until their answer is recorded after all: what stays so is counted at the end."""
 
 LETTERS = """
 SELECT subscriber.email, delivery.state::text, delivery.reason FROM subscribers AS subscriber
@@ -97,9 +99,12 @@ async def audit(world: World) -> dict[str, dict[str, int]]:
         if counters != recounted:
             wrong.append(f"{name}: counters {counters} are not the recount {recounted}")
     world.most_in_doubt = world.in_doubt()
+    world.faults_seen = world.sink.faults()
     wrong += _in_doubt(
         world.struck, sum(len(count.died) for count in counts), most=world.most_in_doubt, patient=world.patient
     )
+    if world.patient and (never := [fault for fault in BY_LETTER if not world.faults_seen[fault]]):
+        wrong.append(f"the server never did {never}: {dict(world.faults_seen)}")
     if any(world.exits):
         wrong.append(f"workers that were told to stop ended with {world.exits}")
     if any(code != 1 or not starting for code, starting in world.ended):
@@ -113,10 +118,9 @@ def _in_doubt(struck: Sequence[Struck], died: int, *, most: int, patient: bool) 
     wrong = [
         f"{one.name} at {one.at:.1f} s left {one.unknown} letters in doubt, at most {most} may be"
         for one in struck
-        if one.unknown > (0 if one.name in NONE else most)
+        if one.name in BOUNDED and one.unknown > (0 if one.name in NONE else most)
     ]
     kills = [one.unknown for one in struck if one.name in {"kill", "supervisor"}]
-    # After a dead database or a freeze letters are in doubt until their answer is recorded after all.
     if died > (sum(kills) if patient else len(kills) * most):
         wrong.append(f"{died} letters are in doubt for good, kills left {kills}")
     return wrong

@@ -127,8 +127,9 @@ class Plan:
 class Session(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, plan: Plan, log: int, pace: mmap.mmap) -> None:
+    def __init__(self, plan: Plan, log: int, faults: int, pace: mmap.mmap) -> None:
         self.plan = plan
+        self.faults = faults
         self.log = log
         self.pace = pace
         self.buffer = b""
@@ -150,6 +151,7 @@ class Session(asyncio.Protocol):
         kind, _, where = fault.partition("-")
         if where != step:
             return False
+        self.count(fault)
         if kind in {"drop", "mute", "half"}:
             self.end(out + ([b"25"] if kind == "half" else []))
         else:
@@ -159,6 +161,10 @@ class Session(asyncio.Protocol):
             elif step == "greeting":
                 self.transport.write(b"".join(out))
         return True
+
+    def count(self, fault: str) -> None:
+        """Write down that a fault happened."""
+        os.write(self.faults, fault.encode() + b"\n")
 
     def end(self, out: list[bytes]) -> None:
         """Say what is left to say, and drop the connection."""
@@ -183,6 +189,7 @@ class Session(asyncio.Protocol):
         while not self.held and not self.closing:
             if self.content and self.fault == "drop-content" and self.buffer:
                 # The dot may have been on its way with it.
+                self.count(self.fault)
                 self.note(self.buffer, "lost")
                 self.end(out)
                 break
@@ -273,6 +280,8 @@ class Session(asyncio.Protocol):
         """Say the verdict, or do not."""
         if self.transport.is_closing():
             return
+        if self.fault in {"late-dot", "drop-after"}:
+            self.count(self.fault)
         if self.fault == "late-dot" or not self.happens(self.fault, "dot", out):
             out.append(b"250 2.0.0 taken\r\n")
         if self.fault == "drop-after" and not self.closing:
@@ -286,14 +295,16 @@ class Session(asyncio.Protocol):
 
 async def serve(log: Path, pace: Path, seed: int, share: float) -> None:
     """Serve until SIGTERM."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    file, faults = (
+        os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in (log, log.with_suffix(".faults"))
+    )
     descriptor = os.open(pace, os.O_RDWR)
     seconds = mmap.mmap(descriptor, 8)
     plan = Plan(seed, share)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Session(plan, file, seconds), "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(lambda: Session(plan, file, faults, seconds), "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
 
@@ -333,6 +344,10 @@ class RoughSink:
             return []
         lines = self.log.read_text().splitlines()
         return [Taken(float(at), to, id, what) for at, to, id, what in (line.split("\t") for line in lines)]
+
+    def faults(self) -> Counter[str]:
+        """Return how often each fault has happened."""
+        return Counter(self.log.with_suffix(".faults").read_text().split())
 
 
 if __name__ == "__main__":

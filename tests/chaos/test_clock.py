@@ -5,12 +5,14 @@ from random import Random
 
 import pytest
 
+from mailbase.db import open_pool
 from mailbase.sending import egress, leases, marks, records
 from mailbase.sending.marks import Pair
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
 from mailbase.sending.sweep import Clock
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
+from warmup_simulator import Simulator
 
 START = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -81,6 +83,28 @@ async def test_a_stopped_relay_is_asked_again_after_a_jump_back(db):
     await egress.stop(db, "relay", "connect: refused", now=START)
     assert (await egress.get(db, "relay", now=START + timedelta(seconds=1))).stopped
     assert not (await egress.get(db, "relay", now=START - HOUR)).stopped
+
+
+@pytest.mark.parametrize("night", ["2026-03-29", "2026-10-25"], ids=["an hour less", "an hour more"])
+async def test_summer_time_begins_and_ends_and_nothing_notices(db, database_url, night):
+    """In a database that lives in Berlin the night of 23 or 25 hours changes no cap, keeps no letter and judges each day once."""
+    name = await db.fetchval("SELECT current_database()")
+    await db.execute(f"ALTER DATABASE {name} SET timezone = 'Europe/Berlin'")
+    midnight = datetime.fromisoformat(night).replace(tzinfo=UTC)
+    async with open_pool(database_url, size=4) as pool:
+        async with pool.acquire() as own:
+            assert await own.fetchval("SHOW timezone") == "UTC"
+        domain_id = await add_domain(db, preset="custom", schedule=[20, 30, 45], rules={"active_hours": 1})
+        campaign_id = await add_campaign(db, domain_id, await add_people(db, 50))
+        played = Simulator(pool, domain_id, workers=1)
+        played.now = midnight - timedelta(hours=2)
+        await db.execute("UPDATE deliveries SET due_at = $1", played.now)
+        await played.run(midnight + timedelta(hours=25))
+        played.check()
+    assert [n for _, n in sorted(played.by_day().items())] == [20, 30]
+    assert await states(db, campaign_id) == {"sent": 50}
+    advanced = await db.fetch("SELECT at FROM warmup_history WHERE provider = '*' AND decision = 'advance' ORDER BY id")
+    assert [row["at"].astimezone(UTC).date() for row in advanced] == [midnight.date(), midnight.date() + HOUR * 24]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ import asyncpg
 from chaos.rough_sink import RoughSink
 from mailbase import servers
 from mailbase.db import CONNECTION_ERRORS, connect
+from mailbase.sending import journal
 from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people
 from up.conftest import Up
 
@@ -35,8 +36,8 @@ CONNECTIONS = 24
 IN_FLIGHT = CONNECTIONS // WORKERS
 """Letters of one worker whose content is with the server and whose answer is not here: one a connection."""
 BATCH_SECONDS = 0.025
-AT_WORK = 4.0
-"""Seconds after which a worker has certainly begun."""
+AT_WORK = 1.0
+"""Seconds for which a worker that is struck has been at work."""
 SLOW = 1.0
 FAST = 0.0
 OPEN = {"queued", "leased", "handing_over", "deferred"}
@@ -63,8 +64,11 @@ def plan(numbers: dict[str, int], seed: int | None) -> list[str]:
 
 
 def age(worker: WorkerProcess) -> float:
-    """Return for how many seconds a worker has run."""
-    return time.monotonic() - worker.began
+    """Return for how many seconds a worker has been at work: it has a journal from then on, and hears signals."""
+    folder = Path(worker.env["MAILBASE_DATA_DIR"]) / journal.FOLDER
+    if worker.works is None and any(folder.glob(f"{worker.process.pid}-*.journal")):
+        worker.works = time.monotonic()
+    return 0.0 if worker.works is None else time.monotonic() - worker.works
 
 
 class Struck(NamedTuple):
@@ -99,6 +103,9 @@ class World:
         self.outage = float("-inf")
         self.pushed = 0
         self.most_in_doubt = 0
+        self.fences: list[int] = []
+        self.before = 0
+        self.faults_seen: Counter[str] = Counter()
         self.db: asyncpg.Connection | None = None
         self._stack = contextlib.ExitStack()
         self.sink = self._stack.enter_context(RoughSink(home, seed=seed))
@@ -141,9 +148,23 @@ class World:
         seconds = Counter(int(dot.at) for dot in self.sink.dots())
         return IN_FLIGHT + math.ceil(max(seconds.values()) / WORKERS * BATCH_SECONDS)
 
-    async def died(self) -> int:
-        """Return how many letters are in doubt because a worker died."""
-        return await self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown' AND reason = 'worker_died'")
+    async def of_fences(self) -> int:
+        """Return how many letters of the leases noted last are in doubt."""
+        return await self.count(
+            "SELECT count(*) FROM deliveries WHERE state = 'unknown' AND reason = 'worker_died' AND fence = ANY($1::bigint[])",
+            self.fences,
+        )
+
+    async def note(self, pids: set[int]) -> None:
+        """Note the leases of workers that are about to be killed: on a busy machine leases of the living run out, too."""
+        for file in self.journals():
+            if int(file.name.partition("-")[0]) in pids and (left := journal.read(file.read_bytes())) is not None:
+                self.fences += left.fences
+        self.before = await self.of_fences()
+
+    def journals(self) -> list[Path]:
+        """Return the journals of all workers."""
+        return list((self.home / "data" / journal.FOLDER).glob("*.journal"))
 
     async def until(self, check, seconds: float, what: str):
         """Return once ``check`` is true, bringing refused letters forward meanwhile."""
@@ -158,14 +179,15 @@ class World:
     def mind(self) -> None:
         """Start workers again that ended by themselves, as a supervisor does: one that starts while PostgreSQL is away says so and ends."""
         for worker in self.workers:
+            age(worker)
             if (code := worker.process.poll()) is not None:
-                self.ended.append((code, worker.began > self.outage - AT_WORK))
+                self.ended.append((code, worker.works is None or worker.works > self.outage - AT_WORK))
                 self.begin(worker)
 
     def begin(self, worker: WorkerProcess) -> None:
         """Start a worker again."""
         worker.start()
-        worker.began = time.monotonic()
+        worker.works = None
 
     async def look(self) -> str:
         """Return what the database is doing, for whoever has to find out why nothing moves."""
@@ -209,7 +231,7 @@ class World:
             lease=LEASE,
             MAILBASE_REDIS_URL=servers.redis_url(self.home / "data"),
         )
-        worker.began = time.monotonic()
+        worker.works = None
         return worker
 
     async def start(self) -> None:
@@ -237,19 +259,24 @@ class World:
 
     # The faults.
 
+    async def somebody_works(self) -> bool:
+        """Whether a worker has been at work for a while."""
+        return any(age(worker) > AT_WORK for worker in self.workers)
+
     async def kill(self) -> float:
         """Kill a worker that is at work."""
-        worker = self.dice.choice(
-            [worker for worker in self.workers if age(worker) > AT_WORK] or [max(self.workers, key=age)]
-        )
+        await self.until(self.somebody_works, 60, "a worker at work")
+        worker = self.dice.choice([worker for worker in self.workers if age(worker) > AT_WORK])
+        worker.signal(signal.SIGSTOP)
+        await self.note({worker.process.pid})
         worker.kill()
         self.begin(worker)
         return LEASE
 
     async def term(self) -> float:
         """Stop a worker, politely: the one that has run longest, so that it is surely at work."""
+        await self.until(self.somebody_works, 60, "a worker at work")
         worker = max(self.workers, key=age)
-        await asyncio.sleep(max(AT_WORK - age(worker), 0))
         self.exits.append(await asyncio.to_thread(worker.stop))
         self.begin(worker)
         return 0
@@ -279,6 +306,9 @@ class World:
     async def supervise(self) -> float:
         """Kill the supervisor, and start another."""
         self.outage = time.monotonic()
+        await self.note(
+            {int(file.name.partition("-")[0]) for file in self.journals()} - {one.process.pid for one in self.workers}
+        )
         self.supervisor.process.kill()
         self.supervisor.process.wait()
         self.supervisor = self.up()
@@ -308,7 +338,7 @@ class World:
         await self.until(there, 90, f"{goal:.0f} letters before the next fault")
         await asyncio.sleep(self.dice.random() / 5)
         self.mind()
-        before = await self.died()
+        self.fences, self.before = [], 0
         if self.dice.random() < 0.5:
             # Every other time at a server that has just become slow: all connections are full, letters wait behind them.
             self.sink.set_pace(SLOW)
@@ -318,7 +348,7 @@ class World:
         lease = await getattr(self, "supervise" if name == "supervisor" else name)()
         if lease:
             await self.settled(lease)
-        struck = Struck(name, at, await self.done(), await self.died() - before)
+        struck = Struck(name, at, await self.done(), await self.of_fences() - self.before)
         self.struck.append(struck)
         self.say(
             f"  {at:6.1f} s  {name:<11} {struck.done:>6,} of {self.letters:,} letters final, {struck.unknown} in doubt"

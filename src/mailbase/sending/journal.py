@@ -49,7 +49,7 @@ class Journal:
 
     def __init__(self, folder: Path | None) -> None:
         """``folder`` None: no journal."""
-        self._path = None if folder is None else folder / f"{secrets.token_hex(8)}.journal"
+        self._path = None if folder is None else folder / f"{os.getpid()}-{secrets.token_hex(8)}.journal"
         self._file = -1
         self._map: mmap.mmap | None = None
         self._places: dict[Key, int] = {}
@@ -160,7 +160,7 @@ def left_behind(folder: Path) -> Iterator[Left]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Somebody else may have settled it between our looking and our lock.
             if os.fstat(file).st_nlink:
-                left = _read(os.pread(file, _SIZE, 0))
+                left = read(os.pread(file, _SIZE, 0))
                 if left is not None:
                     yield left
                 path.unlink(missing_ok=True)
@@ -170,8 +170,8 @@ def left_behind(folder: Path) -> Iterator[Left]:
             os.close(file)
 
 
-def _read(data: bytes) -> Left | None:
-    """Return what a journal says; None where the machine has been down since, or it was given up."""
+def read(data: bytes) -> Left | None:
+    """Return what a journal's bytes say; None where the machine has been down since, or it was given up."""
     if len(data) < _SIZE or _HEAD.unpack_from(data) != (_MAGIC, _boot()):
         return None
     fences = [fence for (fence,) in _FENCE.iter_unpack(data[_FENCES_AT : _FENCES_AT + FENCES * _FENCE.size]) if fence]
