@@ -238,9 +238,10 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
 def _beside(one: str | None, people: list[str], notice: str, lead: str) -> Finding:
     """Return what a notice says of one recipient: the server's words it quotes, the paragraph that names it, what goes with it, else all of it."""
     own, around = notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice))
-    for text in (_quoted(own), own, _quoted(around), around, lead):
+    for text, quoted in ((_quoted(own), True), (own, False), (_quoted(around), True), (around, False), (lead, False)):
         verdict = weigh(code_of(text), status_of(text), text, final=True)
-        if verdict.reason != "uncategorized":
+        # A quotation may be cut: only what it says for certain counts before the whole.
+        if verdict.cls in {"hard", "block"} if quoted else verdict.reason != "uncategorized":
             break
     return Finding(
         recipient=one,
