@@ -7,13 +7,15 @@ import pytest
 from playwright.async_api import Page, expect
 
 from api_process import SECRET
-from browser import screens
+from browser import axe, screens
 from mailbase.tokens import Tokens
 from optin.optin_kit import make_form
 from web.test_look import png
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
+SMALL = {"widths": (360,)}
+EMAIL = "hedy@readers.example.org"
 BAKERY = {
     "name": "Mill Lane Bakery",
     "website": "https://bakery.example/",
@@ -22,8 +24,10 @@ BAKERY = {
 
 
 async def confirmation(db) -> str:
-    """Return the path of the newest confirmation."""
-    text = await db.fetchval("SELECT text FROM messages WHERE kind = 'confirmation' ORDER BY id DESC LIMIT 1")
+    """Return the path of the newest confirmation to our reader."""
+    text = await db.fetchval(
+        "SELECT text FROM messages WHERE kind = 'confirmation' AND email_key = $1 ORDER BY id DESC LIMIT 1", EMAIL
+    )
     return re.search(r"/c/[\w-]+", text)[0]
 
 
@@ -47,52 +51,55 @@ async def fits(page: Page) -> None:
     await page.set_viewport_size(before)
 
 
-async def test_the_way_of_a_reader_without_script(browser, host: str, owner: httpx.AsyncClient, db):
+async def test_the_way_of_a_reader_without_script(browser, house: str, keeper: httpx.AsyncClient, records):
     """From the hosted form to the last page, with scripts off and pictures blocked, each page asks nobody but this origin and fits a phone."""
-    await owner.patch("/v1/settings", json=BAKERY)
     form = await make_form(
-        owner, name="Notes from the bakery", texts={"intro": "Once a week, what comes out of the oven on Saturday."}
+        keeper, name="Notes from the bakery", texts={"intro": "Once a week, what comes out of the oven on Saturday."}
     )
     context = await browser.new_context(java_script_enabled=False)
     await context.route("**/*.{png,jpg,webp}", lambda route: route.abort())
-    page, wrong = await watched(context, host)
+    page, wrong = await watched(context, house)
 
-    async def seen(name: str, heading: str) -> None:
+    async def seen(name: str, heading: str, **how) -> None:
         await expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
         await fits(page)
-        await screens.keep(page, f"page-{name}")
+        assert await axe.findings(page) == []
+        await screens.keep(page, f"page-{name}", **how)
 
-    await page.goto(f"{host}/f/{form['key']}")
+    await page.goto(f"{house}/f/{form['key']}")
     await seen("form", "Notes from the bakery")
     await page.get_by_role("button", name="Subscribe").click()
     await expect(page.get_by_role("alert")).to_be_visible()
-    await seen("form-mistakes", "Notes from the bakery")
-    await page.get_by_label("E-mail address").fill("ada@example.org")
+    await seen("form-mistakes", "Notes from the bakery", **SMALL)
+    await page.get_by_label("E-mail address").fill(EMAIL)
     await page.get_by_label("News", exact=True).check()
     await page.get_by_label(re.compile("Send me the letters")).check()
     await page.get_by_role("button", name="Subscribe").click()
     await seen("pending", "Look into your mailbox")
-    path = await confirmation(db)
-    await page.goto(f"{host}{path}")
+    path = await confirmation(records)
+    await page.goto(f"{house}{path}")
     await seen("confirm", "One last click")
     await page.get_by_role("button", name="Yes, subscribe me").click()
     await seen("confirmed", "You are subscribed")
-    number = await db.fetchval("SELECT id FROM subscribers")
+    number = await records.fetchval("SELECT id FROM subscribers WHERE email = $1", EMAIL)
     tokens = Tokens((SECRET,))
-    await page.goto(f"{host}/p/{tokens.sign('preferences', number, 0)}")
-    await seen("preferences", "Your letters")
-    await page.goto(f"{host}/u/{tokens.sign('unsubscribe', number, 0)}")
-    await seen("unsubscribe", "Leave us?")
+    await page.goto(f"{house}/p/{tokens.sign('preferences', number, 0)}")
+    await expect(page.get_by_role("heading", level=1, name="Your letters")).to_be_visible()
+    await page.goto(f"{house}/u/{tokens.sign('unsubscribe', number, 0)}")
+    await seen("unsubscribe", "Leave us?", **SMALL)
     await page.get_by_role("button", name="Unsubscribe").click()
-    await seen("left", "You have left")
-    await page.goto(f"{host}{path}")
-    await seen("used", "This link has done its work")
+    await seen("left", "You have left", **SMALL)
+    await page.goto(f"{house}{path}")
+    await seen("used", "This link has done its work", **SMALL)
     wrong = [one for one in wrong if "422" not in one]
     assert wrong == []
-    await page.goto(f"{host}/nothing/here")
-    await seen("missing", "There is nothing here")
-    await db.execute("UPDATE confirmations SET confirmed_at = NULL, expires_at = now() - interval '1 day'")
-    await page.goto(f"{host}{path}")
+    await page.goto(f"{house}/nothing/here")
+    await seen("missing", "There is nothing here", **SMALL)
+    await records.execute(
+        "UPDATE confirmations SET confirmed_at = NULL, expires_at = now() - interval '1 day' WHERE subscriber_id = $1",
+        number,
+    )
+    await page.goto(f"{house}{path}")
     await seen("expired", "This link is no longer valid")
     await context.close()
 
@@ -117,6 +124,9 @@ async def test_the_owners_look(browser, host: str, owner: httpx.AsyncClient, db)
     )
     assert shift == 0
     await fits(page)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        assert await axe.findings(page) == []
     await screens.keep(page, "page-look")
     await page.emulate_media(media="print")
     await expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
@@ -125,7 +135,7 @@ async def test_the_owners_look(browser, host: str, owner: httpx.AsyncClient, db)
     await page.evaluate("document.documentElement.dir = 'rtl'")
     await fits(page)
     await screens.keep(page, "page-rtl", widths=(360,), schemes=("light",))
-    await owner.post(f"/f/{form['key']}", json={"email": "ada@example.org", "consent_newsletter": "on"})
+    await owner.post(f"/f/{form['key']}", json={"email": EMAIL, "consent_newsletter": "on"})
     await page.goto(f"{host}{await confirmation(db)}")
     await expect(page.get_by_role("heading", name="You are subscribed")).to_be_visible()
     assert wrong == []

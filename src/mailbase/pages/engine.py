@@ -122,7 +122,7 @@ def _common(
         "direction": said.direction,
         "words": said.table,
         "stylesheets": [address("pages.css"), *([look.stylesheet] if look and look.stylesheet else [])],
-        "logo": {"src": logo.path, "width": logo.width, "height": logo.height} if logo else None,
+        "logo": {"src": logo.path, "width": logo.shown[0], "height": logo.shown[1]} if logo else None,
         "name": shop,
         "website": (settings.website if settings else None) or "",
         "address": (settings.postal_address if settings else None) or "",

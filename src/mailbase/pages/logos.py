@@ -14,6 +14,8 @@ from mailbase.errors import Invalid, TooLarge
 
 LARGEST: Final = 256 * 1024
 WIDEST: Final = 4000
+ROOM: Final = (224, 64)
+"""What a page has for it."""
 ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -24,6 +26,12 @@ class Logo(Struct, frozen=True):
     type: str
     width: int
     height: int
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Return its width and height on a page, in CSS pixels, so that nothing moves when it arrives."""
+        scale = min(1.0, ROOM[0] / self.width, ROOM[1] / self.height)
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
     @property
     def path(self) -> str:

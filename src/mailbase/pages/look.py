@@ -68,10 +68,11 @@ def style(accent: str | None, background: str | None) -> str:
         dark += _properties(for_dark)
     if background:
         light += f"--paper:{background};--on-paper:{colors.ink_on(background)};"
-    rules = f":root{{{light}}}\n" if light else ""
+    # On screen only: on paper everything is black on white.
+    rules = f"@media screen{{:root{{{light}}}}}\n" if light else ""
     # Paper is the owner's by day; by night ours, with the text that goes with it.
     night = "--paper:#14161a;--on-paper:#a3abb6;" if background else ""
-    return rules + (f"@media (prefers-color-scheme:dark){{:root{{{dark}{night}}}}}\n" if dark or night else "")
+    return rules + (f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}{night}}}}}\n" if dark or night else "")
 
 
 def _properties(shades: colors.Shades) -> str:

@@ -58,15 +58,18 @@ logger = logging.getLogger(__name__)
 
 
 async def dress(request: AnyRequest) -> None:
-    """Have the answer wear what the owner chose. Called before every public handler; no failure here takes a page down."""
-    if request.scope["path"].startswith("/v1/"):
+    """Have the answer wear what the owner chose. Called before every handler; no failure here takes a page down."""
+    if "Public" not in (request.route_handler.tags or ()):
         return
     state = request.app.state
     worn: tuple[float, Look] | None = state.look
-    if worn is None or worn[0] < time.monotonic() - FRESH:
+    now = time.monotonic()
+    if worn is None or worn[0] < now - FRESH:
+        if worn is not None:
+            state.look = now, worn[1]  # whoever comes meanwhile does not read it, too
         try:
             async with state.pool.acquire(timeout=5) as db:
-                worn = state.look = time.monotonic(), await look.read(db, state.tables)
+                worn = state.look = now, await look.read(db, state.tables)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             logger.warning("the settings of the pages cannot be read; they look as they did")
     if worn is not None:
@@ -97,7 +100,7 @@ def page(
     ancestors = "*" if framed else "'none'"
     scripts = "script-src 'self'; connect-src 'self'; worker-src 'self'; " if script else ""
     policy = (
-        f"default-src 'none'; style-src 'self'; img-src 'self'; {scripts}"
+        f"default-src 'none'; style-src 'self'; img-src 'self' data:; {scripts}"
         f"base-uri 'none'; form-action {origins}; frame-ancestors {ancestors}"
     )
     return Response(
@@ -215,6 +218,9 @@ def refusal_page(
 
     ``link`` leads to a form to begin again with.
     """
+    last: tuple[float, Look] | None = request.app.state.look
+    if LOOK.get() is None and last is not None:  # no handler was found that it could have been put on for
+        look.wear(last[1])
     worn = LOOK.get()
     language = language_of(request, default=worn.account.locale if worn else None)
     everything = words(language)
