@@ -25,11 +25,12 @@ CREATE TABLE address_changes (
 );
 CREATE INDEX address_changes_subscriber ON address_changes (subscriber_id, id);
 
--- With the person go the letters of the change, and those to an address that was theirs and is nobody's now.
+-- With a change go its letters; with the person those, too, that went to an address that was theirs and is nobody's now.
 CREATE FUNCTION address_changes_leave() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM messages WHERE id IN (SELECT unnest(message_ids) FROM gone);
-    DELETE FROM messages WHERE email_key IN (SELECT old_key FROM gone)
+    DELETE FROM messages
+    WHERE email_key IN (SELECT old_key FROM gone WHERE NOT EXISTS (SELECT FROM subscribers WHERE subscribers.id = gone.subscriber_id))
         AND NOT EXISTS (SELECT FROM subscribers WHERE subscribers.email_key = messages.email_key);
     RETURN NULL;
 END $$;

@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from mailbase.optin import address_change
+from mailbase.signals import feedback
+from mailbase.signals.feedback import Feedback
 from optin.optin_kit import JSON, cool, make_form, person, submit
 
 NEW = "ada@elsewhere.example.com"
@@ -215,10 +218,26 @@ async def test_erasing_takes_the_letters_of_the_change_along(client, anonymous, 
     assert await db.fetchval("SELECT count(*) FROM address_changes") == 0
 
 
-async def test_a_bounce_from_the_new_address_ends_nobody(anonymous, reader, db):
-    """A slip of the pen must not cost the subscription."""
+async def test_bounces_from_the_other_address_end_nobody(client, anonymous, reader, db):
+    """Neither a slip of the pen costs the subscription, nor the old mailbox that closes after the move."""
     await ask(anonymous, reader)
     delivery = await db.fetchval(
         "SELECT deliveries.id FROM deliveries JOIN messages ON messages.id = message_id WHERE email_key = $1", NEW
     )
-    assert await db.fetchval("SELECT subscriber_id FROM deliveries WHERE id = $1", delivery) is None
+    hard = {"kind": "bounce", "cls": "hard", "reason": "mailbox_unavailable"}
+    assert await feedback.apply(db, Feedback(source="smtp", delivery_id=delivery, **hard), slot=0)
+    assert (await person(client))["status"] == "active"
+    await db.execute("DELETE FROM suppressions")
+    await anonymous.post((await written(db, NEW))[0][1])
+    assert await feedback.apply(db, Feedback(source="smtp", delivery_id=reader["delivery"], **hard), slot=0)
+    assert (await person(client, NEW))["status"] == "active"
+    assert await db.fetchval("SELECT value FROM suppressions") == "ada@example.org"
+
+
+async def test_what_nobody_confirmed_is_forgotten(anonymous, reader, db):
+    """A month after it expired, with its letters: the address may be a stranger's. What was confirmed is kept as proof."""
+    await ask(anonymous, reader)
+    await db.execute("UPDATE address_changes SET expires_at = now() - interval '31 days'")
+    await address_change.forget_old(db)
+    assert await written(db, NEW) == []
+    assert await db.fetchval("SELECT count(*) FROM address_changes") == 0

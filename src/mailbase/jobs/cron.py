@@ -14,7 +14,7 @@ import asyncpg
 from mailbase import queue
 from mailbase.audience import answers
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.optin import attacks, cooldowns, pending, proof, submissions, tills
+from mailbase.optin import address_change, attacks, cooldowns, pending, proof, submissions, tills
 from mailbase.sending import counters, mx_dns, overrides
 from mailbase.signals import age, incoming, source_events
 
@@ -30,6 +30,7 @@ TABLE: Final[Mapping[str, Task]] = {
     "forget answers": answers.forget_old,
     "delete who never confirmed": pending.expire,
     "forget cooldowns": cooldowns.sweep,
+    "forget changes of address nobody confirmed": address_change.forget_old,
     "watch forms for attacks": attacks.watch,
     "forget used proofs of work": proof.sweep,
     "strip submissions of nobody's": submissions.strip,

@@ -259,6 +259,16 @@ async def _tell(db: Connection, row: Record) -> None:
     await db.execute(LETTERS, row["id"], [await notices.send(db, letter)])
 
 
+FORGET = """
+DELETE FROM address_changes WHERE confirmed_at IS NULL AND expires_at < now() - interval '30 days'
+"""
+
+
+async def forget_old(db: Connection) -> None:
+    """Forget, with its letters, what nobody confirmed: the address may be a stranger's."""
+    await db.execute(FORGET)
+
+
 async def _read(db: Connection, desk: Desk, change_id: int) -> Any:
     key = await db.fetchval("SELECT email_key FROM address_changes WHERE id = $1", change_id)
     erased = suppressions.erased_value(key, desk.erasure_key) if key else ""

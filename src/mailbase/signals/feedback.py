@@ -64,16 +64,24 @@ class _Letter(Struct):
     bounce_class: Class | None
     email: str | None
     email_key: str | None
+    moved: bool
+    """Whether the person has another address since: what this one does is no longer about them."""
 
 
 LETTER = """
 SELECT delivery.id, delivery.campaign_id, COALESCE(delivery.subscriber_id, message.subscriber_id, namesake.id) AS subscriber_id,
        delivery.state::text, delivery.provider, delivery.bounce_class,
-       COALESCE(message.email, person.email) AS email, COALESCE(message.email_key, person.email_key) AS email_key
+       COALESCE(message.email, change.old_email, person.email) AS email,
+       COALESCE(message.email_key, change.old_key, person.email_key) AS email_key, change.old_key IS NOT NULL AS moved
 FROM deliveries AS delivery
 LEFT JOIN messages AS message ON message.id = delivery.message_id
 LEFT JOIN subscribers AS person ON person.id = delivery.subscriber_id
 LEFT JOIN subscribers AS namesake ON namesake.email_key = message.email_key
+LEFT JOIN LATERAL (
+    SELECT old_email, old_key FROM address_changes
+    WHERE address_changes.subscriber_id = delivery.subscriber_id AND confirmed_at > COALESCE(delivery.sent_at, delivery.created_at)
+    ORDER BY confirmed_at LIMIT 1
+) AS change ON true
 WHERE delivery.id = $1
 FOR UPDATE OF delivery
 """
@@ -197,7 +205,7 @@ async def _bounce(
 
 async def _ended_by(db: Connection, letter: _Letter, cls: Class) -> bool:
     """End the person behind a letter that came back, where it says so; True if that was news."""
-    person = letter.subscriber_id
+    person = None if letter.moved else letter.subscriber_id
     if person is not None and cls == "hard":
         return await subscribers.mark_bounced(db, person, delivery_id=letter.id, campaign_id=letter.campaign_id)
     if person is not None and cls == "soft":
