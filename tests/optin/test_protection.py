@@ -415,7 +415,7 @@ async def test_no_mailbox_gets_more_than_three_letters_in_any_day(db, waits):
     finally:
         await transaction.rollback()
     assert sent
-    assert all(third - first >= timedelta(days=1) for first, third in zip(sent, sent[3:], strict=False))
+    assert all(fourth - first >= timedelta(days=1) for first, fourth in zip(sent, sent[3:], strict=False))
     assert all(second - first >= timedelta(minutes=10) for first, second in itertools.pairwise(sent))
 
 
