@@ -25,6 +25,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 import psutil
 
+from mailbase import resources
 from mailbase.audience import selection
 from mailbase.audience.addresses import parse
 from mailbase.audience.selection import Rule
@@ -32,6 +33,7 @@ from mailbase.campaigns import fan_out
 from mailbase.campaigns import statistics as stats
 from mailbase.db import Connection, connect, open_pool
 from mailbase.letters.content import Sender
+from mailbase.migrate import migrate
 from mailbase.sending import deliveries, leases, marks, messages, records, waiting
 from mailbase.sending.marks import Pair
 from mailbase.sending.messages import NewMessage
@@ -111,31 +113,44 @@ async def fill(url: str, people: int, past: int) -> None:
     print(f"filled in {time.monotonic() - start:.0f} s", flush=True)
 
 
+def on_cpu(pid: int) -> float:
+    """Return the milliseconds a process has run (proc(5), schedstat)."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+
+
 class Costs:
-    """Milliseconds of each statement, in each database."""
+    """What each piece of work takes, in each database: milliseconds of PostgreSQL's CPU, and of the clock."""
 
     def __init__(self) -> None:
-        self._took: dict[str, dict[str, list[float]]] = {}
+        self._took: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        self.pid = 0
+        """The server's process of the connection that works."""
 
     async def of(self, what: str, where: str, work: Awaitable[Any]) -> Any:
         """Note how long a piece of work takes."""
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), on_cpu(self.pid)
         done = await work
-        self._took.setdefault(what, {}).setdefault(where, []).append((time.perf_counter() - start) * 1000)
+        took = on_cpu(self.pid) - spent, (time.perf_counter() - start) * 1000
+        self._took.setdefault(what, {}).setdefault(where, []).append(took)
         return done
 
     def show(self) -> list[tuple[str, float]]:
-        """Print medians; return each with its ratio."""
+        """Print medians; return each with the ratio of its CPU."""
         ratios = []
         for what, took in self._took.items():
-            without, with_ = (statistics.median(took[name]) for name in NAMES)
-            print(f"  {what:<34} {without:8.2f} ms without, {with_:8.2f} with: {with_ / without:.2f}")
-            ratios.append((what, with_ / without))
+            cpu_ = [statistics.median(one for one, _ in took[name]) for name in NAMES]
+            wall = [statistics.median(one for _, one in took[name]) for name in NAMES]
+            print(
+                f"  {what:<24} {cpu_[0]:7.2f} ms of CPU without, {cpu_[1]:7.2f} with: {cpu_[1] / cpu_[0]:.2f}"
+                f"   (by the clock {wall[0]:7.2f}, {wall[1]:7.2f}: {wall[1] / wall[0]:.2f})"
+            )
+            ratios.append((what, cpu_[1] / cpu_[0]))
         return ratios
 
 
 async def statements(db: Connection, where: str, costs: Costs, chance: random.Random, people: int) -> None:
     """One campaign of 640 letters, step by step, by the functions a worker calls."""
+    costs.pid = db.get_server_pid()
     campaign_id = await db.fetchval(GOING)
     after = chance.randrange(people - 2000)
     now = datetime.now(UTC)
@@ -183,6 +198,8 @@ async def statements(db: Connection, where: str, costs: Costs, chance: random.Ra
     await costs.of("skip (192)", where, deliveries.skip_waiting(db, campaign_id, "cancelled", limit=1000, slot=0))
     async with open_pool(named(URL[0], where), size=1) as pool:
         await fan_out.step(pool)
+        async with pool.acquire() as one:
+            costs.pid = one.get_server_pid()
         await costs.of("a look of the fan-out", where, fan_out.step(pool))
 
 
@@ -244,6 +261,7 @@ async def measure(folder: Path, url: str, postgres: psutil.Process, *, people: i
     chance = random.Random(7)
     both = [(name, await connect(named(url, name))) for name in NAMES]
     for name, db in both:
+        await migrate(db, resources.migrations())
         rows = await db.fetchval("SELECT count(*) FROM deliveries WHERE state = 'sent'")
         size = await db.fetchval("SELECT pg_size_pretty(pg_total_relation_size('deliveries'))")
         print(f"  {name}: {rows} letters sent, {size} with indexes", flush=True)
