@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +107,90 @@ def test_a_whole_entry_is_typed():
     assert read.attributes == {"city": "London", "born": "1999-12-31", "age": -1.5, "size": "M", "vip": True}
     assert read.interests == [7, 9]
     assert [consent.purpose for consent in read.consents] == ["newsletter"]
+
+
+def answers(fields, values, step):
+    """Return what these fields make of the values, or the mistakes by field."""
+    form = msgspec.structs.replace(FORM, definition=NewForm(name="Steps", fields=fields))
+    try:
+        if step == 1:
+            return entry.read(form, {"email": ["a@example.org"], **values}, locale="en", home="de").attributes, {}
+        return entry.answers(form, values, step=step, locale="en", home="de"), {}
+    except Invalid as error:
+        return {}, {one.field: one.code for one in error.errors}
+
+
+BORN = Field("born", type="date", year="optional", step=2)
+WHOLE = Field("born", type="date", step=2)
+TYPED = [
+    (BORN, {"born": "--02-29"}, "--02-29"),
+    (BORN, {"born": "1990-02-28"}, "1990-02-28"),
+    (BORN, {"born": "--02-30"}, "invalid_date"),
+    (WHOLE, {"born": "--02-28"}, "invalid_date"),
+    (WHOLE, {"born": "1899-12-31"}, "invalid_date"),
+    (WHOLE, {"born": "2101-01-01"}, "invalid_date"),
+    (BORN, {"born.day": "9", "born.month": "3", "born.year": ""}, "--03-09"),
+    (BORN, {"born.day": "9", "born.month": "3", "born.year": "1990"}, "1990-03-09"),
+    (WHOLE, {"born.day": "9", "born.month": "3", "born.year": ""}, "invalid_date"),
+    (BORN, {"born.day": "9", "born.month": "", "born.year": ""}, "invalid_date"),
+    (BORN, {"born.day": "9", "born.month": "3", "born.year": "90"}, "invalid_date"),
+    (BORN, {"born.day": "٩", "born.month": "3"}, "invalid_date"),
+    (BORN, {"born": "1990-01-01", "born.day": "9", "born.month": "3"}, "1990-01-01"),
+    (BORN, {"born.day": "", "born.month": "", "born.year": ""}, None),
+    (Field("n", type="number", required=True, step=2), {"n": "0"}, 0),
+    (Field("n", type="number", required=True, step=2), {"n": "-0,5"}, -0.5),
+    (Field("n", type="number", step=2), {"n": "1e9"}, "invalid_number"),
+    (Field("tel", type="phone", step=2), {"tel": "030 123456"}, "+4930123456"),
+    (Field("tel", type="phone", step=2), {"tel": "5"}, "invalid_phone"),
+    (Field("ref", type="hidden", value="default"), {}, "default"),
+    (Field("ref", type="hidden", value="default"), {"ref": "flyer"}, "flyer"),
+    (Field("ref", type="hidden"), {"ref": "two\nlines"}, "invalid_value"),
+    (Field("text", step=2), {"text": "\U0001f600" * 501}, "too_long"),
+    (Field("text", step=2), {"text": "\U0001f600" * 500}, "\U0001f600" * 500),
+    (Field("tick", type="checkbox", required=True, step=2), {}, "required"),
+    (Field("tick", type="checkbox", step=2), {}, False),
+]
+
+
+def test_every_type_has_one_rule():
+    """Dates with and without a year and in three fields, numbers that are nought, numbers of the form's country, lengths as browsers count."""
+    for field, values, expected in TYPED:
+        found, wrong = answers([field], {name: [value] for name, value in values.items()}, field.step)
+        assert wrong.get(field.name, found.get(field.name)) == expected, (field, values)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["born", "born.day", "born.month", "born.year", "text", "tel"]),
+        st.lists(ANYTHING | LIKELY, max_size=3),
+    )
+)
+def test_any_answers_of_a_later_step_are_read_or_refused(values):
+    """Nothing but a refusal by field is raised, and only that step's fields come out."""
+    fields = [BORN, Field("text", step=2), Field("tel", type="phone", step=2), Field("first"), Field("third", step=3)]
+    found, wrong = answers(fields, values, 2)
+    assert {*found, *wrong} <= {"born", "text", "tel"}
+    assert limits.check_attributes(found) == []
+
+
+VERSIONED = [
+    "newsletter:" + "a" * 12,
+    {"newsletter": "b" * 64},
+    "x" * 5000,
+    7,
+    None,
+    {"newsletter": 7},
+    {"a b": "c" * 12},
+    "newsletter:zz",
+]
+
+
+@given(st.lists(st.sampled_from(VERSIONED) | ANYTHING, max_size=30))
+def test_any_versions_are_read_or_ignored(given):
+    """What names a purpose and a version counts, the last one of a purpose; anything else is as if it were not there."""
+    values = {"email": ["a@example.org"], "city": ["x"], "consent_newsletter": ["on"], "_consent_versions": given}
+    shown = entry.read(FORM, values, locale=None).shown
+    assert set(shown.values()) <= {"a" * 12, "b" * 64}
 
 
 @given(st.text(max_size=200), st.lists(st.text(max_size=60), max_size=3), st.sampled_from(["en", "ru", "de", None]))
