@@ -161,7 +161,7 @@ async def statements(db: Connection, where: str, costs: Costs, chance: random.Ra
     await costs.of("their letters (640)", where, deliveries.create_slice(db, campaign_id, 2, ids, slot=0))
     await costs.of("due", where, waiting.due(db))
     fence, letters = await costs.of(
-        "lease (500)", where, leases.lease_campaign(db, campaign_id, 500, slot=0, lanes=[Lane("other", 500)])
+        "lease (500)", where, leases.lease_campaign(db, campaign_id, 500, lanes=[Lane("other", 500)])
     )
     await costs.of("renew (500)", where, leases.renew(db, [fence]))
     await costs.of("expire", where, leases.expire(db, slot=0))

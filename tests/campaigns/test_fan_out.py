@@ -10,6 +10,10 @@ from mailbase.audience.selection import Audience
 from mailbase.campaigns import fan_out, launch, lifecycle
 from mailbase.sending import counters, deliveries, warmup, warmup_take
 
+HOLD = """
+INSERT INTO claims (fence, campaign_id, ids, until) VALUES (nextval('fences'), $1, ARRAY[$2::bigint], now() + interval '15 seconds')
+"""
+
 
 async def run(pool, **options):
     """Step until there is nothing more to do."""
@@ -127,10 +131,10 @@ async def test_a_campaign_is_sent_once_every_delivery_is_final(pool, db, setting
     await people(3)
     campaign = await launch.send(db, (await written()).id, at=None, settings=settings)
     await run(pool)
-    held = await db.fetchval(
-        "UPDATE deliveries SET state = 'leased', lease_until = now() WHERE id = (SELECT min(id) FROM deliveries) RETURNING id"
-    )
+    held = await db.fetchval("SELECT min(id) FROM deliveries")
+    await db.execute(HOLD, campaign.id, held)
     await finish_all(db, campaign)
+    await db.execute("UPDATE deliveries SET state = 'queued' WHERE id = $1", held)
     await run(pool)
     assert await status_of(db, campaign) == "sending"
     await db.execute("UPDATE deliveries SET state = 'sent' WHERE id = $1", held)
@@ -157,13 +161,11 @@ async def test_cancelling_skips_what_has_not_gone_out(pool, db, settings, people
     campaign = await launch.send(db, (await written()).id, at=None, settings=settings)
     for _ in range(2):
         await fan_out.step(pool, size=10)
-    await db.execute(
-        "UPDATE deliveries SET state = 'leased', lease_until = now() WHERE id = (SELECT min(id) FROM deliveries)"
-    )
+    await db.execute(HOLD, campaign.id, await db.fetchval("SELECT min(id) FROM deliveries"))
     async with db.transaction():
         cancelled = await lifecycle.cancel(db, campaign.id)
     assert (cancelled.status, cancelled.finished_at) == ("cancelled", None)
-    await db.execute("UPDATE deliveries SET state = 'queued' WHERE state = 'leased'")
+    await db.execute("DELETE FROM claims")
     await run(pool, size=10)
     assert await states_of(db, campaign) == {("skipped", "cancelled"): 20}
     assert await counted(db, campaign) == {"skipped": 20}

@@ -74,7 +74,6 @@ LETTERS = [
     ("skipped", "sent", False),
     ("queued", "sending", True),
     ("deferred", "sending", True),
-    ("handing_over", "sending", True),
     ("queued", "paused", False),
     ("queued", "cancelled", False),
 ]
@@ -146,16 +145,22 @@ async def test_campaigns_fanned_out_at_once_give_a_choosy_reader_one(pool, db, s
     assert [row["n"] for row in counted] == [1] * 40
 
 
-async def leased(db, campaign, who, fence=1):
+CLAIM = """
+INSERT INTO claims (fence, campaign_id, ids, until) VALUES ($1, $1, ARRAY[$2::bigint], now() + interval '1 hour')
+ON CONFLICT (fence) DO UPDATE SET ids = claims.ids || excluded.ids
+"""
+
+
+async def leased(db, campaign, who):
     """Let a worker hold the person's letter, and return it as the mark wants it."""
     await db.execute("UPDATE campaigns SET status = 'sending' WHERE id = $1", campaign.id)
-    await had(db, campaign, who, state="leased")
+    await had(db, campaign, who, state="queued")
     row = await db.fetchrow(
-        "UPDATE deliveries SET fence = $3, lease_until = now() + interval '1 hour' WHERE campaign_id = $1 AND subscriber_id = $2 RETURNING id, (SELECT email FROM subscribers WHERE id = $2) AS email",
+        "SELECT deliveries.id, email FROM deliveries JOIN subscribers ON subscribers.id = subscriber_id WHERE campaign_id = $1 AND subscriber_id = $2",
         campaign.id,
         who,
-        fence,
     )
+    await db.execute(CLAIM, campaign.id, row["id"])
     await counters.add(db, deliveries.moved(campaign.id, "other", None, "queued", 1), slot=0)
     return Pair(row["id"], row["email"])
 
@@ -163,7 +168,7 @@ async def leased(db, campaign, who, fence=1):
 async def mark(db, domain, campaign, pairs, *, capped):
     """Mark letters as a worker does."""
     found = await marks.mark_campaign(
-        db, campaign.id, domain, 1, pairs, egress="outbox", to_outbox=True, slot=0, capped=capped
+        db, campaign.id, domain, campaign.id, pairs, egress="outbox", to_outbox=True, slot=0, capped=capped
     )
     return found.ids
 

@@ -24,7 +24,7 @@ async def held(db):
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 4))
     await db.execute("UPDATE deliveries SET due_at = $1", START)
     soon = START + timedelta(seconds=5)
-    fence, letters = await leases.lease_campaign(db, campaign_id, 4, slot=0, now=soon)
+    fence, letters = await leases.lease_campaign(db, campaign_id, 4, now=soon)
     assert len(letters) == 4
     marked = await mark(db, (campaign_id, domain_id), fence, letters[:2], soon)
     assert len(marked) == 2
@@ -57,7 +57,7 @@ async def test_a_jump_takes_letters_from_the_living_and_the_dead_alike(db, jump)
     ]
     assert await records.record(db, results, slot=0, random=Random(1), now=now) == 2
     await leases.catch_up(db, now=now)
-    _, again = await leases.lease_campaign(db, campaign_id, 4, slot=1, now=now)
+    _, again = await leases.lease_campaign(db, campaign_id, 4, now=now)
     assert {one.id for one in again} == {one.id for one in letters[2:]}
     assert await states(db, campaign_id) == {"sent": 2, "leased": 2}
     await assert_counters(db, campaign_id)
@@ -74,7 +74,7 @@ async def test_fresh_letters_do_not_wait_for_the_hour_to_come_again(db):
     )
     assert await leases.catch_up(db, now=now) == 4
     assert await leases.catch_up(db, now=now) == 0
-    _, letters = await leases.lease_campaign(db, campaign_id, 9, slot=0, now=now)
+    _, letters = await leases.lease_campaign(db, campaign_id, 9, now=now)
     assert len(letters) == 4
 
 

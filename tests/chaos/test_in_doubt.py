@@ -21,8 +21,8 @@ async def lose(db, campaign_id, times=1, *, after=0, said=None):
         if campaign_id is None:
             fence, (letter,) = await leases.lease_messages(db, 1, now=now)
         else:
-            fence, (letter,) = await leases.lease_campaign(db, campaign_id, 1, slot=0, now=now)
-        await db.execute("UPDATE deliveries SET state = 'handing_over', attempts = attempts + 1")
+            fence, (letter,) = await leases.lease_campaign(db, campaign_id, 1, now=now)
+        await db.execute("UPDATE claims SET marked = 1")
         one = Handed(
             letter.id,
             fence,

@@ -37,7 +37,7 @@ async def crowd(db, sink, campaign_id):
     sink.set_pace(SLOW)
 
     async def many_wait():
-        return (await states(db, campaign_id)).get("handing_over", 0) >= 12
+        return (await states(db, campaign_id)).get("marked", 0) >= 12
 
     await until(many_wait)
 
@@ -79,7 +79,7 @@ async def test_a_stop_holds_within_a_second_whatever_is_queued(db, world, act):
     assert after(sink, stopped) == []
 
     async def at_rest():
-        return not {"leased", "handing_over"} & (await states(db, campaign_id)).keys()
+        return not {"leased", "marked"} & (await states(db, campaign_id)).keys()
 
     await until(at_rest)
     sink.set_pace(0)

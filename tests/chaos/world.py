@@ -40,7 +40,7 @@ AT_WORK = 1.0
 """Seconds for which a worker that is struck has been at work."""
 SLOW = 1.0
 FAST = 0.0
-OPEN = {"queued", "leased", "handing_over", "deferred"}
+OPEN = {"queued", "deferred"}
 LONG = {"kill": 20, "term": 5, "freeze": 2, "postgres": 2, "redis": 2, "supervisor": 2}
 SHORT = {"supervisor": 1, "term": 1, "redis": 1, "kill": 2, "postgres": 1, "freeze": 1}
 
@@ -50,8 +50,7 @@ SELECT pid, application_name, state, now() - xact_start AS since, wait_event, pg
 FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start
 """
 HELD = """
-SELECT state::text, count(*), min(lease_until - now()) AS earliest, max(lease_until - now()) AS latest, max(fence) AS fence
-FROM deliveries WHERE state NOT IN ('sent', 'bounced', 'unknown') GROUP BY state
+SELECT fence, cardinality(ids) AS letters, marked, cardinality(aside) AS aside, until - now() AS left FROM claims ORDER BY fence
 """
 
 
@@ -320,9 +319,7 @@ class World:
         mark = (await self.ask("SELECT clock_timestamp() + make_interval(secs => $1) AS at", lease))[0]["at"]
 
         async def taken_back() -> bool:
-            late = await self.count(
-                "SELECT count(*) FROM deliveries WHERE state IN ('leased', 'handing_over') AND lease_until <= now()"
-            )
+            late = await self.count("SELECT count(*) FROM claims WHERE until <= now()")
             return not late and await self.count("SELECT (clock_timestamp() > $1)::int", mark)
 
         await self.until(taken_back, 60, "letters of a dead worker were not taken back")

@@ -79,11 +79,31 @@ async def add_campaign(db, domain_id, people, *, html=HTML, on_crash="at_most_on
 
 
 async def states(db, campaign_id):
-    """Return how many deliveries of a campaign are in each state."""
+    """Return how many deliveries of a campaign are in each state; what a worker holds is leased, or marked."""
     rows = await db.fetch(
-        "SELECT state::text, count(*) FROM deliveries WHERE campaign_id = $1 GROUP BY state", campaign_id
+        """
+        SELECT CASE WHEN delivery.state NOT IN ('queued', 'deferred') OR held.n IS NULL THEN delivery.state::text
+            WHEN held.n <= held.marked THEN 'marked' ELSE 'leased' END AS state, count(*)
+        FROM deliveries AS delivery LEFT JOIN (
+            SELECT letter.id, letter.n, claims.marked FROM claims, unnest(ids) WITH ORDINALITY AS letter (id, n) WHERE letter.id <> ALL (aside)
+        ) AS held ON held.id = delivery.id
+        WHERE campaign_id = $1 GROUP BY 1
+        """,
+        campaign_id,
     )
     return {row["state"]: row["count"] for row in rows}
+
+
+async def in_hand(db, *ids, campaign_id=None):
+    """Let a worker hold letters, marked; return the fence."""
+    return await db.fetchval(
+        """
+        INSERT INTO claims (fence, campaign_id, ids, marked, until)
+        VALUES (nextval('fences'), $1, $2, cardinality($2::bigint[]), now() + interval '15 seconds') RETURNING fence
+        """,
+        campaign_id,
+        ids,
+    )
 
 
 async def assert_counters(db, campaign_id):

@@ -42,7 +42,7 @@ def outcome(name, delivery_id):
 
 async def lease(db, campaign_id, limit=100, now=START):
     """Lease letters."""
-    return await leases.lease_campaign(db, campaign_id, limit, slot=1, now=now, lease=LEASE)
+    return await leases.lease_campaign(db, campaign_id, limit, now=now, lease=LEASE)
 
 
 async def mark(db, campaign_id, domain_id, fence, letters, now=START):  # noqa: PLR0917  (reads as a sentence)
@@ -180,8 +180,7 @@ async def test_renewing_prolongs_only_what_still_holds(db, campaign):
     held = await leases.renew(db, [fence], now=START + timedelta(seconds=20), lease=LEASE)
     assert held == {fence: 30.0}
     assert await leases.expire(db, slot=1, now=START + timedelta(seconds=49)) == 0
-    held = await leases.renew(db, [fence], now=START + timedelta(seconds=51), lease=LEASE)
-    assert held[fence] < 0
+    assert await leases.renew(db, [fence], now=START + timedelta(seconds=51), lease=LEASE) == {}
     assert await leases.expire(db, slot=1, now=START + timedelta(seconds=51)) == 5
 
 
@@ -298,7 +297,7 @@ class Model:
             await self.check()
 
     async def lease(self, n, _):
-        fence, letters = await leases.lease_campaign(self.db, self.campaign_id, n, slot=1, now=self.now, lease=LEASE)
+        fence, letters = await leases.lease_campaign(self.db, self.campaign_id, n, now=self.now, lease=LEASE)
         if letters:
             self.leased.append((fence, letters))
 
@@ -351,7 +350,7 @@ async def test_parallel_leases_never_share_a_letter(pool, db):
 
     async def take():
         async with pool.acquire() as own:
-            return [letter.id for letter in (await leases.lease_campaign(own, campaign_id, 50, slot=1))[1]]
+            return [letter.id for letter in (await leases.lease_campaign(own, campaign_id, 50))[1]]
 
     found = [id for ids in await asyncio.gather(*[take() for _ in range(8)]) for id in ids]
     assert len(found) == len(set(found)) == 400
@@ -382,7 +381,7 @@ async def test_a_holder_that_lost_its_lease_writes_nothing(db):
     assert (await mark(db, campaign_id, domain_id, first, letters, later)).ids == set()
     await mark(db, campaign_id, domain_id, second, again, later)
     assert await record(db, campaign_id, domain_id, first, [(letter, "hard") for letter in letters], later) == 0
-    assert await states(db, campaign_id) == {"handing_over": 2}
+    assert await states(db, campaign_id) == {"marked": 2}
     assert await record(db, campaign_id, domain_id, second, [(letter, "sent") for letter in again], later) == 2
     assert await db.fetchval("SELECT count(*) FROM bounces") == 0
     await assert_counters(db, campaign_id)

@@ -95,11 +95,16 @@ FILL = [
     FROM campaigns, generate_series(1, $PEOPLE) AS i WHERE campaigns.id <= $PAST
     """,
     """
-    INSERT INTO deliveries (campaign_id, subscriber_id, domain_id, provider, state, rank, lease_until, fence, due_at)
+    INSERT INTO deliveries (campaign_id, subscriber_id, domain_id, provider, state, rank, due_at)
     SELECT campaigns.id, i, campaigns.domain_id, (ARRAY['google', 'microsoft', 'yahoo', 'gmx', 'other'])[1 + i % 5],
-        (CASE WHEN i <= 6000 THEN 'sent' WHEN i <= 6500 THEN 'leased' WHEN i <= 6600 THEN 'handing_over' WHEN i % 10 = 0 THEN 'deferred' ELSE 'queued' END)::delivery_state,
-        (i % 7) << 27, CASE WHEN i BETWEEN 6001 AND 6600 THEN now() + interval '15 seconds' END, 100000 + i / 40, now() + (i % 1000 - 500) * interval '1 minute'
+        (CASE WHEN i <= 6000 THEN 'sent' WHEN i > 6600 AND i % 10 = 0 THEN 'deferred' ELSE 'queued' END)::delivery_state,
+        (i % 7) << 27, now() + (i % 1000 - 500) * interval '1 minute'
     FROM campaigns, generate_series(1, $PEOPLE) AS i WHERE campaigns.id > $PAST AND (campaigns.id <> $PAST + 3 OR i < 10000)
+    """,
+    """
+    INSERT INTO claims (fence, campaign_id, ids, marked, until)
+    SELECT 100000 + campaign_id, campaign_id, array_agg(deliveries.id ORDER BY deliveries.id), 64, now() + interval '15 seconds'
+    FROM deliveries WHERE campaign_id > $PAST AND subscriber_id BETWEEN 6001 AND 6600 GROUP BY campaign_id
     """,
     """
     INSERT INTO campaign_lanes (campaign_id, provider, letters) SELECT campaign_id, provider, count(*) FROM deliveries WHERE campaign_id > $PAST GROUP BY 1, 2
@@ -161,10 +166,10 @@ def full(postgres_server: servers.Server, template_database: str) -> Iterator[st
 
 BATCH = list(range(PAST * PEOPLE + 6001, PAST * PEOPLE + 6065))
 """Letters of the campaign that is going on."""
-FENCE = 100_150
 CURRENT = PAST + 1
+FENCE = 100_000 + CURRENT
 EVERYBODY = (True, None, None, False, None, None, NOW)
-LANES = (["google", "other"], [50, 50], LEASE, None, [0, 0], [15 << TIER_BITS] * 2, None, None)
+LANES = (["google", "other"], [50, 50], [0, 0], [15 << TIER_BITS] * 2, None, None, None)
 KEY = {"deliveries_pkey"}
 PERSONAL = KEY | {"deliveries_subscriber"}
 """And of those who asked for fewer letters, what they had."""
@@ -173,28 +178,25 @@ QUEUE = {"deliveries_queue", "deliveries_again"}
 CASES = {
     "due": (waiting.DUE, [None], QUEUE),
     "warmest": (waiting.WARMEST, [[CURRENT, CURRENT + 1], ["google", "other"]], {"deliveries_queue"}),
-    "lease": (leases.LEASE_CAMPAIGN, [CURRENT, *LANES], QUEUE | KEY),
-    "lease of messages": (leases.LEASE_MESSAGES, [64, LEASE, None], {"deliveries_due_messages"} | KEY),
-    "renew": (leases.RENEW, [[FENCE], LEASE, None], {"deliveries_leased"} | KEY),
-    "held": (leases.HELD, [[FENCE], None], {"deliveries_leased"}),
-    "release": (leases.RELEASE, [BATCH, FENCE], KEY),
-    "expire": (leases.EXPIRE, [None, 1000, 2 * LEASE], {"deliveries_leased"} | KEY),
-    "mark": (marks.MARK_CAMPAIGN, [BATCH, ["p@d.example"] * 64, FENCE, CURRENT, None, False, "none", "relay"], PERSONAL),
-    "judge": (marks.JUDGE_CAMPAIGN, [BATCH, FENCE, CURRENT, None], PERSONAL),
-    "postpone": (marks.POSTPONE, [BATCH[0], FENCE, None], KEY),
-    "send back": (marks.SEND_BACK, [BATCH, ["expired"] * 64], KEY),
-    "mark of messages": (marks.MARK_MESSAGES, [BATCH, [""] * 64, FENCE, None, "relay", False], KEY),
-    "judge messages": (marks.JUDGE_MESSAGES, [BATCH, FENCE, None], KEY),
-    "held messages": (marks.HELD_MESSAGES, [BATCH, FENCE], KEY),
-    "record sent": (records.RECORD_SENT, [BATCH, [FENCE] * 64, ["ok"] * 64, None], KEY),
+    "lease": (leases.LEASE_CAMPAIGN, [CURRENT, *LANES], QUEUE),
+    "lease of messages": (leases.LEASE_MESSAGES, [64, None], {"deliveries_due_messages"}),
+    "expire": (leases.EXPIRE, [None, 20, 2 * LEASE], KEY),
+    "mark": (marks.MARK_ALL, [BATCH, ["p@d.example"] * 64, CURRENT, None, FENCE, "none"], PERSONAL),
+    "look": (marks.FINE, [BATCH, ["p@d.example"] * 64, CURRENT, None], PERSONAL),
+    "judge": (marks.JUDGE_CAMPAIGN, [BATCH, CURRENT, None], PERSONAL),
+    "postpone": (marks.POSTPONE, [BATCH[0], None], KEY),
+    "skip by name": (marks.SKIP, [BATCH, ["expired"] * 64], KEY),
+    "look at messages": (marks.FINE_MESSAGES, [BATCH, [""] * 64], KEY),
+    "judge messages": (marks.JUDGE_MESSAGES, [BATCH], KEY),
+    "record sent": (records.RECORD_SENT, [BATCH, [FENCE] * 64, ["ok"] * 64, None, [1] * 64, "relay"], KEY),
     "record": (
         records.RECORD,
-        [BATCH, [FENCE] * 64, ["deferred"] * 64, *[[None] * 64] * 3, [1.0] * 64, [0] * 64, None, [True] * 64],
+        [BATCH, [FENCE] * 64, ["deferred"] * 64, *[[None] * 64] * 3, [1.0] * 64, [1] * 64, None, [True] * 64, "relay", False],
         KEY,
     ),
     "late": (records.LATE, [BATCH, [FENCE] * 64], KEY),
     "refused since": (refusals.SINCE, [BATCH, None], KEY),
-    "soft bounces": (soft_bounces.COUNT, [17, 200_000], KEY | {"deliveries_subscriber"}),
+    "soft bounces": (soft_bounces.COUNT, [17, 200_000], PERSONAL),
     "start": (fan_out.START_DUE, [None], set()),
     "fanning": (fan_out.FANNING, [], set()),
     "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_subscriber"}),
@@ -206,8 +208,8 @@ CASES = {
     "overdue": (fan_out.OVERDUE, [None], QUEUE),
     "clearing": (fan_out.CLEARING, [], QUEUE),
     "skip": (deliveries.SKIP_WAITING, [CURRENT + 3, "cancelled", 1000, None], QUEUE | KEY),
-    "finishing": (fan_out.FINISHING, [], QUEUE | {"deliveries_leased"}),
-    "finish": (lifecycle.FINISH, [[CURRENT]], QUEUE | {"deliveries_leased"}),
+    "finishing": (fan_out.FINISHING, [], QUEUE),
+    "finish": (lifecycle.FINISH, [[CURRENT]], QUEUE),
     "count": (counters.ADD, [[CURRENT], ["delivery.sent"], [64], 3], set()),
     "statistics": (statistics.READ, [CURRENT], set()),
     "progress": (progress.COUNT, [CURRENT], set()),
@@ -219,7 +221,7 @@ CASES = {
     "letter of a report": (feedback.LETTER, [BATCH[0]], KEY),
     "newest letter": (
         feedback.NEWEST,
-        ["p7@d7.example", NOW, timedelta(hours=1), ["sent", "handing_over"]],
+        ["p7@d7.example", NOW, timedelta(hours=1), ["sent", "unknown"]],
         {"deliveries_subscriber", "deliveries_message"},
     ),
     "letter of an address": (resolve.OF_CAMPAIGN, [CURRENT, "p7@d7.example"], {"deliveries_campaign_id_subscriber_id_key"}),
@@ -234,8 +236,8 @@ CASES = {
 }  # fmt: skip
 
 
-IN_ANY_ORDER = {"deliveries_leased", "allowances_pkey"}
-"""What may be read by a bitmap: letters in hand just now, and some hundred buckets of one provider."""
+IN_ANY_ORDER = {"allowances_pkey"}
+"""What may be read by a bitmap: some hundred buckets of one provider."""
 
 
 def nodes(plan, above=""):
@@ -245,12 +247,8 @@ def nodes(plan, above=""):
 
 
 def narrow(node):
-    """Whether a node reads little of its index: what a condition or a limit bounds, or the letters in hand just now."""
-    return (
-        "Index Cond" in node
-        or node.get("Index Name") == "deliveries_leased"
-        or (node["Above"] == "Limit" and "Filter" not in node)
-    )
+    """Whether a node reads little of its index: what a condition or a limit bounds."""
+    return "Index Cond" in node or (node["Above"] == "Limit" and "Filter" not in node)
 
 
 async def explained(db, statement, arguments):
@@ -265,7 +263,7 @@ async def explained(db, statement, arguments):
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_hot_statement_walks_through_no_table(full, name):
-    """It finds what it needs by indexes, and letters by those of the queue, of leases, of a person, or by their id."""
+    """It finds what it needs by indexes, and letters by those of the queue, of a person, or by their id."""
     statement, arguments, indexes = CASES[name]
     db = await database.connect(full)
     try:

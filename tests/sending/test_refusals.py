@@ -34,7 +34,7 @@ async def hand_over(db, campaign, text, *, n=1, now=START, provider="google", **
     """Lease and mark ``n`` letters of a provider and record one reply for each; return their ids."""
     campaign_id, domain_id = campaign
     fence, letters = await leases.lease_campaign(
-        db, campaign_id, n, slot=1, now=now, lease=timedelta(minutes=1), lanes=[waiting.Lane(provider, n)]
+        db, campaign_id, n, egress="mx", now=now, lease=timedelta(minutes=1), lanes=[waiting.Lane(provider, n)]
     )
     assert len(letters) == n
     pairs = [marks.Pair(letter.id, letter.email, letter.provider, letter.tier) for letter in letters]
@@ -117,7 +117,7 @@ async def test_authentication_refused_stops_the_campaign(db, google):
     assert UNAUTHENTICATED in stop.reason
     assert await waiting.due(db, now=START) == []
     fence, letters = await leases.lease_campaign(
-        db, campaign_id, 1, slot=1, now=START, lease=timedelta(minutes=1), lanes=[waiting.Lane("google", 1)]
+        db, campaign_id, 1, egress="mx", now=START, lease=timedelta(minutes=1), lanes=[waiting.Lane("google", 1)]
     )
     pairs = [marks.Pair(letter.id, letter.email, letter.provider, letter.tier) for letter in letters]
     marked = await marks.mark_campaign(

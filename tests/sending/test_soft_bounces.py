@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from mailbase.sending import records
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
-from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters
+from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, in_hand
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
@@ -14,10 +14,19 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 async def refused(db, domain_id, reader, day, cls):
     """Send the person a letter that is refused on that day."""
     campaign_id = await add_campaign(db, domain_id, [reader])
-    one = await db.fetchval(
-        "UPDATE deliveries SET state = 'handing_over', attempts = 1 WHERE campaign_id = $1 RETURNING id", campaign_id
+    one = await db.fetchval("SELECT id FROM deliveries WHERE campaign_id = $1", campaign_id)
+    handed = Handed(
+        one,
+        await in_hand(db, one, campaign_id=campaign_id),
+        campaign_id,
+        domain_id,
+        reader,
+        "other",
+        "p1@example.com",
+        None,
+        1,
+        None,
     )
-    handed = Handed(one, 0, campaign_id, domain_id, reader, "other", "p1@example.com", None, 1, None)
     kind, code = ("sent", 250) if cls == "sent" else ("refused", 552)
     outcome = Outcome(one, kind, code, "5.2.2", "mailbox full", "rcpt", bounce_class=None if cls == "sent" else cls)
     await records.record(db, [(handed, outcome)], slot=0, random=random.Random(1), now=NOON + timedelta(days=day))

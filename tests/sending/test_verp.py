@@ -70,7 +70,7 @@ async def one_letter(db, streams, *, verp_on):
         "ON CONFLICT (email_key) DO UPDATE SET source = 's' RETURNING id"
     )
     campaign_id = await add_campaign(db, domain_id, [reader])
-    _, (letter,) = await leases.lease_campaign(db, campaign_id, 1, slot=0)
+    _, (letter,) = await leases.lease_campaign(db, campaign_id, 1)
     stream = await streams.get(db, campaign_id)
     envelope = stream.compose(letter, "a@b.example", {}, None, NOW)
     return letter.id, envelope, email.message_from_bytes(envelope.message)

@@ -43,7 +43,7 @@ def test_the_default_depends_on_where_letters_go(to_outbox, preset):
 async def mark_some(pool, campaign_id, domain_id, n, now):
     """Lease and mark up to ``n`` letters; return how many may go."""
     async with pool.acquire() as db:
-        fence, letters = await leases.lease_campaign(db, campaign_id, n, slot=1, now=now)
+        fence, letters = await leases.lease_campaign(db, campaign_id, n, now=now)
         if not letters:
             return 0
         pairs = [Pair(letter.id, letter.email, letter.provider, letter.tier) for letter in letters]
@@ -59,7 +59,7 @@ async def test_parallel_workers_never_exceed_a_cap(pool, db):
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 200))
     taken = await asyncio.gather(*[mark_some(pool, campaign_id, domain_id, 15, None) for _ in range(10)])
     assert sum(taken) == 37
-    assert (await states(db, campaign_id)) == {"handing_over": 37, "queued": 163}
+    assert (await states(db, campaign_id)) == {"marked": 37, "queued": 163}
     assert await warmup.remaining(db, domain_id, to_outbox=False) == 0
     await assert_counters(db, campaign_id)
 

@@ -162,7 +162,7 @@ async def test_early(db):
     campaign_id, (fresh, read, leaving) = await make_campaign(db)
     await db.execute("UPDATE deliveries SET sent_at = $2 WHERE id = $1", fresh, NOON - timedelta(seconds=4.9))
     await db.execute("UPDATE deliveries SET sent_at = $2 WHERE id = $1", read, NOON - timedelta(seconds=5))
-    await db.execute("UPDATE deliveries SET state = 'handing_over' WHERE id = $1", leaving)
+    await db.execute("UPDATE deliveries SET state = 'queued', sent_at = NULL WHERE id = $1", leaving)
     batch = [hit(letter, judgement=PROXIED) for letter in (fresh, read, leaving)]
     batch += [
         hit(letter, 1, judgement=CLICKED, address=f"192.0.2.{n}") for n, letter in enumerate((fresh, read, leaving))

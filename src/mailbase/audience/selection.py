@@ -125,7 +125,7 @@ WHERE s.status = 'active'
         WHERE earlier.subscriber_id = s.id AND earlier.campaign_id IS NOT NULL AND (
             earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > $7
                 - CASE s.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
-            OR earlier.state::text IN ('queued', 'leased', 'handing_over', 'deferred')
+            OR earlier.state::text IN ('queued', 'deferred')
                 AND (SELECT status FROM campaigns WHERE campaigns.id = earlier.campaign_id) = 'sending')))
 """
 """$1–$3 who, $4–$6 who not, $7 as of when: whoever joined later is not in it.

@@ -131,7 +131,6 @@ SELECT id FROM campaigns
 WHERE finished_at IS NULL AND (status = 'cancelled' OR status = 'sending' AND fanned_out)
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1) IS NULL
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1) IS NULL
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over') ORDER BY lease_until LIMIT 1) IS NULL
 ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED
 """

@@ -85,7 +85,6 @@ UPDATE campaigns SET status = CASE status WHEN 'sending' THEN 'sent' ELSE status
 WHERE id = ANY($1::bigint[]) AND (status = 'cancelled' OR status = 'sending' AND fanned_out) AND finished_at IS NULL
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1) IS NULL
     AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1) IS NULL
-    AND (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state IN ('leased', 'handing_over') ORDER BY lease_until LIMIT 1) IS NULL
 RETURNING id
 """
 

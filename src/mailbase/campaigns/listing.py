@@ -27,11 +27,11 @@ class Delivery(Struct, kw_only=True):
 
 LIST = """
 SELECT delivery.id, subscriber_id, subscriber.email,
-    CASE WHEN state IN ('leased', 'handing_over') THEN 'queued' ELSE state::text END AS status,
+    state::text AS status,
     reason, provider, attempts, last_reply, CASE WHEN state IN ('queued', 'deferred') THEN due_at END AS next_attempt_at, sent_at
 FROM deliveries AS delivery LEFT JOIN subscribers AS subscriber ON subscriber.id = delivery.subscriber_id
 WHERE campaign_id = $1 AND delivery.id < $2
-    AND ($3::text IS NULL OR state::text = $3 OR $3 = 'queued' AND state IN ('leased', 'handing_over'))
+    AND ($3::text IS NULL OR state::text = $3)
 ORDER BY delivery.id DESC LIMIT $4
 """
 
@@ -45,7 +45,7 @@ async def page(
 
 COUNT = """
 SELECT count(*) FROM deliveries
-WHERE campaign_id = $1 AND ($2::text IS NULL OR state::text = $2 OR $2 = 'queued' AND state IN ('leased', 'handing_over'))
+WHERE campaign_id = $1 AND ($2::text IS NULL OR state::text = $2)
 """
 
 

@@ -7,7 +7,7 @@ from mailbase.db import Connection
 
 RECOUNT = """
 WITH letter AS (
-    SELECT CASE WHEN state IN ('leased', 'handing_over') THEN 'queued' ELSE state::text END AS state, bounce_class,
+    SELECT state::text, bounce_class,
         CASE WHEN provider LIKE 'site:%' THEN 'other' ELSE provider END AS provider
     FROM deliveries WHERE campaign_id = $1
 ), signal AS (

@@ -135,7 +135,7 @@ class CampaignQueue:
         if capped and others:
             warmest = await waiting.warmest(db, others, list(shares))
         fence, letters = await leases.lease_campaign(
-            db, due.campaign_id, limit, slot=self._slot, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
+            db, due.campaign_id, limit, egress=self._egress, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
             lease=self._lease,
         )  # fmt: skip
         known.choice.found(shares, Counter(letter.provider for letter in letters))

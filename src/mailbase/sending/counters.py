@@ -3,7 +3,7 @@
 A row is (campaign, key, slot); the sum over slots is the number. Writers each have a slot, and always write in
 (campaign, key) order, so that two of them neither wait for each other nor deadlock.
 
-Keys: ``delivery.{queued,sent,deferred,failed,bounced,unknown,skipped}`` (``queued`` covers leased and handing_over),
+Keys: ``delivery.{queued,sent,deferred,failed,bounced,unknown,skipped}``,
 ``bounce.{hard,soft,block}``, ``provider.{name}.{sent,bounced,deferred}``, ``open.…``, ``click.…``, ``link.{n}.…``,
 ``hour.{epoch seconds}.…``, ``unsubscribes``, ``complaints``.
 """

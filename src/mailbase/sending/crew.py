@@ -8,6 +8,7 @@ shares with the named relays as one of weight 1. The outbox shares with nobody: 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -75,6 +76,9 @@ class Way:
             lane.stop()
         await asyncio.gather(*self._sending, return_exceptions=True)
         await self._recorder.flush(LAST_WORDS)
+        with contextlib.suppress(*CONNECTION_ERRORS, asyncpg.PostgresError):
+            for lane in self._lanes:
+                await lane.close()
         if self._recording is not None:
             self._recording.cancel()
             await asyncio.gather(self._recording, return_exceptions=True)

@@ -1,13 +1,13 @@
 """Deliveries: one row is one letter's fate, from the fan-out to the last word of the other side.
 
-    queued ─▶ leased ─▶ handing_over ─▶ sent | bounced | failed | unknown
-      ▲          │            │ ├──────▶ deferred ─▶ (due again) leased
-      └──────────┴────────────┘ └──────▶ skipped (also straight from queued, leased, deferred)
+    queued ─────────────▶ sent | bounced | failed | unknown
+      ▲   └─▶ deferred ──▶ (the same, when it is due again)
+      └─────────┘ └──────▶ skipped
 
-A *lease* (:mod:`~mailbase.sending.leases`) is cheap and promises nothing; the *mark* ``handing_over``
-(:mod:`~mailbase.sending.marks`) is the only promise, committed before any content goes out; the *record*
-(:mod:`~mailbase.sending.records`) is what became of it. Each change of a campaign's delivery moves the counters in the same
-transaction, by :func:`moved`.
+While a worker has it in hand a letter stays ``queued`` or ``deferred``: a *lease* (:mod:`~mailbase.sending.leases`) is a row that
+names it, cheap, and promises nothing; the *mark* (:mod:`~mailbase.sending.marks`) is the only promise, committed in that row before
+any content goes out; the *record* (:mod:`~mailbase.sending.records`) is what became of it, and the only thing written to the letter.
+Each change of a campaign's delivery moves the counters in the same transaction, by :func:`moved`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,25 +19,23 @@ from mailbase.sending import counters
 from mailbase.sending.providers import counted_as
 from mailbase.sending.warmup_rules import Rules
 
-State = Literal["queued", "leased", "handing_over", "sent", "deferred", "failed", "bounced", "unknown", "skipped"]
+State = Literal["queued", "sent", "deferred", "failed", "bounced", "unknown", "skipped"]
 
-SHOWN: Final = {"leased": "queued", "handing_over": "queued"}
 BY_PROVIDER: Final = frozenset({"sent", "bounced", "deferred"})
 
 
 def moved(campaign_id: int, provider: str, old: str | None, new: str, n: int = 1) -> Iterator[tuple[int, str, int]]:
     """Yield the counter changes of ``n`` deliveries that went from one state to another (``old`` None: they are new)."""
-    before, after = SHOWN.get(old, old) if old else None, SHOWN.get(new, new)
-    if before == after:
+    if old == new:
         return
     provider = counted_as(provider)
-    if before is not None:
-        yield campaign_id, f"delivery.{before}", -n
-        if before in BY_PROVIDER:
-            yield campaign_id, f"provider.{provider}.{before}", -n
-    yield campaign_id, f"delivery.{after}", n
-    if after in BY_PROVIDER:
-        yield campaign_id, f"provider.{provider}.{after}", n
+    if old is not None:
+        yield campaign_id, f"delivery.{old}", -n
+        if old in BY_PROVIDER:
+            yield campaign_id, f"provider.{provider}.{old}", -n
+    yield campaign_id, f"delivery.{new}", n
+    if new in BY_PROVIDER:
+        yield campaign_id, f"provider.{provider}.{new}", n
 
 
 # Tiers in one go over the slice; where nothing is held everybody's rank is 0, and letters leave in the order they were made in.
@@ -99,16 +97,23 @@ async def create_slice(
     return created
 
 
+# One after the other for each campaign (0: messages), each with a snapshot younger than the last one's claim.
+IN_TURN = """
+SELECT pg_advisory_xact_lock(1128353101, ($1::bigint & 2147483647)::integer)
+"""
+
 # Two kinds of waiting, an index each, read in its order: only so much of it as is skipped now, not all of it for each slice.
 SKIP_WAITING = """
-WITH fresh AS (
+WITH held AS MATERIALIZED (
+    SELECT id FROM claims, unnest(ids) AS id WHERE campaign_id = $1 AND id <> ALL (aside)
+), fresh AS (
     SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'queued' AND ($4::text[] IS NULL OR provider = ANY($4))
-    ORDER BY provider, rank LIMIT $3 FOR UPDATE
+    ORDER BY provider, rank LIMIT $3 + (SELECT count(*) FROM held) FOR UPDATE
 ), again AS (
     SELECT id, state FROM deliveries WHERE campaign_id = $1 AND state = 'deferred' AND $4::text[] IS NULL
-    ORDER BY provider, due_at LIMIT $3 FOR UPDATE
+    ORDER BY provider, due_at LIMIT $3 + (SELECT count(*) FROM held) FOR UPDATE
 ), waiting AS (
-    SELECT * FROM fresh UNION ALL SELECT * FROM again LIMIT $3
+    SELECT * FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) AS found WHERE id NOT IN (SELECT id FROM held) LIMIT $3
 ), skipped AS (
     UPDATE deliveries AS delivery SET state = 'skipped', reason = $2
     FROM waiting WHERE delivery.id = waiting.id
@@ -121,11 +126,13 @@ SELECT provider, state::text, count(*) FROM skipped GROUP BY provider, state
 async def skip_waiting(
     db: Connection, campaign_id: int, reason: str, *, limit: int, slot: int, fresh_of: Sequence[str] | None = None
 ) -> int:
-    """Skip up to ``limit`` letters that wait in a queue (cancelled, past ``send_until``); return how many.
+    """Skip up to ``limit`` letters that wait in a queue (cancelled, past ``send_until``); return how many. In a transaction.
 
     ``fresh_of``: only letters to these providers that were never tried. Letters that a worker holds are skipped by its mark, or
     come back to the queue and are skipped by the next call.
     """
+    # Not while somebody leases: what is skipped here is in nobody's hands.
+    await db.execute(IN_TURN, campaign_id)
     rows = await db.fetch(SKIP_WAITING, campaign_id, reason, limit, fresh_of)
     changes = [
         change for row in rows for change in moved(campaign_id, row["provider"], row["state"], "skipped", row["count"])

@@ -197,6 +197,7 @@ class Dispatcher:
         return await self._lease_more(1 if self._probing else self._pace.lease)
 
     async def _lease_more(self, limit: int) -> Batch | None:
+        await self.close()
         batch = await self._source.lease(self._pool, limit)
         if batch is not None:
             self._holdings[batch.holding.fence] = batch.holding
@@ -212,6 +213,17 @@ class Dispatcher:
         if batch.undecided:
             async with self._pool.acquire() as db:
                 await leases.release(db, list(batch.undecided), batch.holding.fence)
+            batch.holding.settle(len(batch.undecided))
+            batch.undecided.clear()
+
+    async def close(self) -> None:
+        """End the leases of which every letter is recorded or given back."""
+        done = [fence for fence, holding in self._holdings.items() if not holding.open]
+        if done:
+            async with self._pool.acquire() as db:
+                await leases.close(db, done)
+            for fence in done:
+                self._holdings.pop(fence, None)
 
     def _abandon(self) -> None:
         """Give the batch in hand back as soon as that is possible; until then its lease is prolonged with the others."""
@@ -255,6 +267,7 @@ class Dispatcher:
         envelopes: list[Envelope] = []
         for one in ready:
             if one.id not in marked.ids:
+                batch.holding.settle()
                 continue
             one.handed.bucket = marked.bucket
             if one.envelope is None:
@@ -304,11 +317,12 @@ class Dispatcher:
                 log.warning("leases of %s cannot be prolonged just now: %s", self._source.name, error)
                 continue
             for fence in fences:
-                if fence in held:
-                    self._holdings[fence].until = asked + held[fence]
+                holding = self._holdings.get(fence)
+                if fence in held and holding is not None:
+                    holding.until = asked + held[fence]
                 else:
-                    # Everything of it is recorded, or it is no longer ours.
-                    del self._holdings[fence]
+                    # It is no longer ours, or was ended meanwhile.
+                    self._holdings.pop(fence, None)
 
     async def _look_again(self) -> None:
         """Hold back marked letters that wait for a connection and may not go out any more."""

@@ -43,15 +43,21 @@ def boottime() -> float:
 class Holding:
     """The lease of one batch as this process knows it. ``holds()`` is asked until the last moment before content goes out."""
 
-    __slots__ = ("fence", "until")
+    __slots__ = ("fence", "open", "until")
 
-    def __init__(self, fence: int, until: float) -> None:
+    def __init__(self, fence: int, until: float, letters: int) -> None:
         self.fence = fence
         self.until = until
+        self.open = letters
+        """How many are neither recorded nor given back; a lease without any can end."""
 
     def holds(self) -> bool:
         """Whether the lease certainly still holds."""
         return boottime() < self.until
+
+    def settle(self, letters: int = 1) -> None:
+        """Note letters that are recorded, or given back."""
+        self.open -= letters
 
 
 class Ready(Struct, gc=False):
@@ -85,7 +91,7 @@ class Batch(ABC):
 
     @abstractmethod
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
-        """Mark letters ``handing_over``."""
+        """Mark letters that were prepared: the next ones of the lease."""
 
 
 class Source(Protocol):
@@ -126,7 +132,7 @@ class CampaignBatch(Batch):
         due = self._due
         handed = Handed(
             letter.id, self.holding.fence, due.campaign_id, due.domain_id, letter.subscriber_id, letter.provider,
-            email, None, letter.attempts + 1, None, egress=self._egress,
+            email, None, letter.attempts + 1, None, egress=self._egress, settled=self.holding.settle,
         )  # fmt: skip
         if not email:
             return Ready(letter.id, email, handed, None)
@@ -140,7 +146,7 @@ class CampaignBatch(Batch):
         return Ready(letter.id, email, handed, envelope, draft=draft)
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
-        """Mark letters ``handing_over``."""
+        """Mark the next letters of the lease."""
         pairs = [Pair(one.id, one.proof, one.handed.provider, self._tiers[one.id]) for one in ready]
         marked = await marks.mark_campaign(
             db, self._due.campaign_id, self._due.domain_id, self.holding.fence, pairs,
@@ -190,13 +196,13 @@ class CampaignSource:
             due = leased.due
             stream = await self._streams.get(db, due.campaign_id)
             if stream is None:
-                await leases.release(db, [letter.id for letter in leased.letters], leased.fence)
+                await leases.close(db, [leased.fence])
                 return None
             signer = await self._signers.get(db, due.key_id)
             chosen = any(letter.interests for letter in leased.letters)
             interests = {row["id"]: row["slug"] for row in await db.fetch(INTERESTS)} if chosen else {}
             return CampaignBatch(
-                Holding(leased.fence, until), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
+                Holding(leased.fence, until, len(leased.letters)), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
                 capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, labels=self._labels,
             )  # fmt: skip
 
@@ -233,7 +239,7 @@ class MessageBatch(Batch):
         letter, signer = self._letters.popleft()
         handed = Handed(
             letter.id, self.holding.fence, None, letter.domain_id, letter.subscriber_id, letter.provider,
-            letter.email, letter.email_key, letter.attempts + 1, None, egress=self._egress,
+            letter.email, letter.email_key, letter.attempts + 1, None, egress=self._egress, settled=self.holding.settle,
         )  # fmt: skip
         files: list[Attachment] = []
         if letter.attachments:
@@ -248,7 +254,7 @@ class MessageBatch(Batch):
         return Ready(letter.id, proof, handed, envelope)
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
-        """Mark messages ``handing_over``."""
+        """Mark the next messages of the lease."""
         return await marks.mark_messages(
             db,
             self.holding.fence,
@@ -286,12 +292,14 @@ class MessageSource:
         """Lease the messages that have waited longest."""
         async with pool.acquire() as db:
             until = boottime() + self._lease.total_seconds()
-            fence, letters = await leases.lease_messages(db, min(limit, MESSAGES), lease=self._lease)
+            fence, letters = await leases.lease_messages(
+                db, min(limit, MESSAGES), egress=self._egress, lease=self._lease
+            )
             if not letters:
                 return None
             signed = [(letter, await self._signers.get(db, letter.key_id)) for letter in letters]
         return MessageBatch(
-            Holding(fence, until),
+            Holding(fence, until, len(letters)),
             signed,
             self._erasure_key,
             self._tokens,

@@ -16,7 +16,6 @@ from mailbase.audience.addresses import Address
 from mailbase.db import Connection
 from mailbase.errors import NotFound
 from mailbase.letters.content import Attachment, Sender
-from mailbase.sending.deliveries import SHOWN
 
 CHANNEL = "mailbase_sending"
 
@@ -184,7 +183,7 @@ def _message(row: Record) -> Message:
         id=row["id"],
         delivery_id=row["delivery_id"],
         kind=row["kind"],
-        status=SHOWN.get(row["state"], row["state"]),
+        status=row["state"],
         from_=Sender(row["from_name"], row["from_email"]),
         to=row["email"],
         subject=row["subject"],

@@ -117,6 +117,9 @@ class Recorder:
                 async with self._kept.connection() as db:
                     await records.record(db, batch, slot=self._slot, random=self._random, uncapped=self._uncapped)
                     self._journal.forget((letter.id, letter.fence) for letter, _ in batch)
+                    for letter, _ in batch:
+                        if letter.settled is not None:
+                            letter.settled()
                     await self._tell(db, batch)
                     await self._note(db)
                 break

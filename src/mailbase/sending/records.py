@@ -4,13 +4,12 @@
 ``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell, unless its campaign (or
 a message) promises *at least once*: that goes out again.
 
-Only where the fence is still the letter's. An answer that arrives after the lease ran out still counts, as long as nobody
-else has leased the letter since. Locks are taken in this order: counts of replies, domains, deliveries,
-allowances, subscribers, counters.
+Only while the lease holds. An answer that arrives after it was ended still counts, as long as no other lease was lost with the
+letter since. Locks are taken in this order: counts of replies, domains, claims, deliveries, allowances, subscribers, counters.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 from typing import Final
@@ -29,6 +28,7 @@ from mailbase.sending.warmup_tally import Result
 
 LONGEST_REPLY: Final = 500
 BEFORE_DATA: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt"})
+WAITING: Final = frozenset({"queued", "deferred"})
 REFUSED: Final = frozenset({"deferred", "refused", "not_sent"})
 FREE_DROPS: Final = 3
 """So often a connection may go in the middle of a letter before that counts as a refusal for now."""
@@ -53,6 +53,8 @@ class Handed(Struct, gc=False):
     """Why it could not be composed, where that is what happened."""
     egress: str = "relay"
     """The way out it was marked for."""
+    settled: Callable[[], None] | None = None
+    """To be called once its outcome is committed."""
 
 
 class Fate(Struct):
@@ -97,27 +99,37 @@ def fate(
     return Fate("deferred", wait=retry.wait.total_seconds(), burnt=retry.burnt, refused=refused)
 
 
-# `state::text` keeps the planner from the index of all leased letters: each of these is found by its id.
+# `state::text` keeps the planner from the indexes of the queue: each of these is found by its id. What is late has no claim any more.
 RECORD = """
 UPDATE deliveries AS delivery SET
     state = outcome.state::delivery_state, reason = outcome.reason, bounce_class = outcome.class, last_reply = outcome.reply,
     due_at = CASE WHEN outcome.wait IS NULL THEN delivery.due_at ELSE COALESCE($9, now()) + make_interval(secs => outcome.wait) END,
-    attempts = GREATEST(delivery.attempts - outcome.back, 0), lease_until = NULL,
+    attempts = outcome.attempts, egress = $11,
     refused_since = CASE WHEN outcome.refused THEN COALESCE(delivery.refused_since, $9, now()) ELSE delivery.refused_since END,
     sent_at = CASE WHEN outcome.state = 'sent' THEN COALESCE($9, now()) END
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::smallint[], $10::boolean[])
-    AS outcome (id, fence, state, reason, class, reply, wait, back, refused)
-WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state::text = 'handing_over'
-RETURNING delivery.id
+    AS outcome (id, fence, state, reason, class, reply, wait, attempts, refused)
+WHERE delivery.id = outcome.id AND delivery.state::text IN ('queued', 'deferred')
+  AND ($12 OR EXISTS (SELECT FROM claims WHERE claims.fence = outcome.fence))
+RETURNING delivery.id, old.state::text
 """
 
 # The usual batch; the columns that say why not take a third of the time.
 RECORD_SENT = """
 UPDATE deliveries AS delivery SET
-    state = 'sent', reason = NULL, bounce_class = NULL, last_reply = outcome.reply, lease_until = NULL, sent_at = COALESCE($4, now())
-FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS outcome (id, fence, reply)
-WHERE delivery.id = outcome.id AND delivery.fence = outcome.fence AND delivery.state::text = 'handing_over'
-RETURNING delivery.id
+    state = 'sent', reason = NULL, bounce_class = NULL, last_reply = outcome.reply, sent_at = COALESCE($4, now()),
+    attempts = outcome.attempts, egress = $6
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $5::smallint[]) AS outcome (id, fence, reply, attempts)
+WHERE delivery.id = outcome.id AND delivery.state::text IN ('queued', 'deferred')
+  AND EXISTS (SELECT FROM claims WHERE claims.fence = outcome.fence)
+RETURNING delivery.id, old.state::text
+"""
+
+# What goes back to the queue is nobody's any more. Before the letters: that is the order of locks.
+ASIDE = """
+UPDATE claims SET aside = aside || back.ids
+FROM (SELECT fence, array_agg(id) AS ids FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence) GROUP BY fence) AS back
+WHERE claims.fence = back.fence
 """
 
 LATE = """
@@ -125,7 +137,8 @@ SELECT delivery.id, delivery.state::text, campaign.id IS NULL OR campaign.finish
 FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
 JOIN deliveries AS delivery ON delivery.id = letter.id AND delivery.fence = letter.fence
 LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
-WHERE delivery.state IN ('unknown', 'queued', 'leased')
+WHERE delivery.state::text IN ('unknown', 'queued')
+  AND NOT EXISTS (SELECT FROM claims WHERE delivery.id = ANY (ids) AND delivery.id <> ALL (aside))
 ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
@@ -135,8 +148,8 @@ SELECT delivery.id FROM deliveries AS delivery LEFT JOIN campaigns AS campaign O
 WHERE delivery.id = ANY($1::bigint[]) AND (campaign.id IS NULL OR campaign.on_crash = 'at_least_once')
 """
 
-TO_MARKED = """
-UPDATE deliveries SET state = 'handing_over' WHERE id = ANY($1::bigint[])
+TO_OPEN = """
+UPDATE deliveries SET state = 'queued' WHERE id = ANY($1::bigint[])
 """
 
 
@@ -167,7 +180,10 @@ async def record(
             letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH), at_least_once=letter.id in again))
             for letter, outcome in results
         }  # fmt: skip
-        was = dict.fromkeys(await _write(db, rows, now), "handing_over")
+        back = [letter for letter, _, end in rows.values() if end.state in WAITING]
+        if back:
+            await db.execute(ASIDE, [letter.id for letter in back], [letter.fence for letter in back])
+        was = await _write(db, rows, now)
         missing = [(id, row[0].fence) for id, row in rows.items() if id not in was]
         if missing:
             late = await db.fetch(LATE, [id for id, _ in missing], [fence for _, fence in missing])
@@ -177,11 +193,10 @@ async def record(
             change = {
                 id: rows[id]
                 for id, state in before.items()
-                if not (state == "queued" == rows[id][2].state)
-                and not (id in closed and rows[id][2].state in {"queued", "deferred"})
+                if not (state == "queued" == rows[id][2].state) and not (id in closed and rows[id][2].state in WAITING)
             }
-            await db.execute(TO_MARKED, list(change))
-            was |= {id: before[id] for id in await _write(db, change, now)}
+            await db.execute(TO_OPEN, list(change))
+            was |= {id: before[id] for id in await _write(db, change, now, late=True)}
         written = [rows[id] for id in sorted(was)]
         out = await _allowances(db, written)
         if uncapped is None:
@@ -203,29 +218,35 @@ async def record(
 Row = tuple[Handed, Outcome, Fate]
 
 
-async def _write(db: Connection, rows: dict[int, Row], now: datetime | None) -> list[int]:
+async def _write(db: Connection, rows: dict[int, Row], now: datetime | None, *, late: bool = False) -> dict[int, str]:
+    """Write what was still open; return what each was before."""
     if not rows:
-        return []
+        return {}
     # The order of rows is the order of locks.
     ordered = [rows[id] for id in sorted(rows)]
     ids, fences = [letter.id for letter, _, _ in ordered], [letter.fence for letter, _, _ in ordered]
-    if all(end.state == "sent" for _, _, end in ordered):
+    attempts = [letter.attempts if end.burnt else letter.attempts - 1 for letter, _, end in ordered]
+    egress = ordered[0][0].egress
+    if not late and all(end.state == "sent" for _, _, end in ordered):
         replies = [_reply(outcome) for _, outcome, _ in ordered]
-        return [row[0] for row in await db.fetch(RECORD_SENT, ids, fences, replies, now)]
-    written = await db.fetch(
-        RECORD,
-        ids,
-        fences,
-        [end.state for _, _, end in ordered],
-        [end.reason for _, _, end in ordered],
-        [outcome.bounce_class if end.state == "bounced" else None for _, outcome, end in ordered],
-        [letter.failure or _reply(outcome) for letter, outcome, _ in ordered],
-        [end.wait for _, _, end in ordered],
-        [0 if end.burnt else 1 for _, _, end in ordered],
-        now,
-        [end.refused for _, _, end in ordered],
-    )
-    return [row["id"] for row in written]
+        written = await db.fetch(RECORD_SENT, ids, fences, replies, now, attempts, egress)
+    else:
+        written = await db.fetch(
+            RECORD,
+            ids,
+            fences,
+            [end.state for _, _, end in ordered],
+            [end.reason for _, _, end in ordered],
+            [outcome.bounce_class if end.state == "bounced" else None for _, outcome, end in ordered],
+            [letter.failure or _reply(outcome) for letter, outcome, _ in ordered],
+            [end.wait for _, _, end in ordered],
+            attempts,
+            now,
+            [end.refused for _, _, end in ordered],
+            egress,
+            late,
+        )
+    return {row[0]: row[1] for row in written}
 
 
 def _reply(outcome: Outcome) -> str:

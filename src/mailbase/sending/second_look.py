@@ -26,7 +26,7 @@ LEFT JOIN deliveries AS delivery ON delivery.id = letter.id
 LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
 LEFT JOIN domains AS domain ON domain.id = campaign.domain_id
 LEFT JOIN subscribers AS subscriber ON subscriber.id = delivery.subscriber_id
-WHERE delivery.id IS NULL OR delivery.fence <> letter.fence OR delivery.state::text <> 'handing_over'
+WHERE delivery.id IS NULL OR delivery.state::text NOT IN ('queued', 'deferred') OR NOT EXISTS (SELECT FROM claims WHERE claims.fence = letter.fence)
   OR delivery.campaign_id IS NOT NULL AND (
     campaign.status <> 'sending' OR campaign.send_until <= COALESCE($4, now()) OR domain.stopped_at IS NOT NULL
     OR subscriber.id IS NULL OR subscriber.status <> 'active' OR subscriber.email <> letter.email

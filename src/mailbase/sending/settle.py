@@ -2,41 +2,49 @@
 
 Going by what the table says of a letter, and the journal::
 
-    leased ─▶ queued
-    handing_over ─┬─ its content never began ─▶ queued     the mark did not count; nobody saw anything of it
-                  ├─ refused ─────────────────▶ queued     it will be refused again
-                  ├─ taken ───────────────────▶ sent
-                  └─ begun, no answer ────────▶ what the end of a lease makes of it (leases.expire), now
+    claimed, not marked ─▶ free
+    marked ─┬─ its content never began ─▶ free       the mark did not count; nobody saw anything of it
+            ├─ refused ─────────────────▶ free       it will be refused again
+            ├─ taken ───────────────────▶ sent
+            └─ begun, no answer ────────▶ what the end of a lease makes of it (leases.expire), now
 """
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from mailbase.db import Connection
 from mailbase.sending import records
-from mailbase.sending.journal import Left, left_behind
+from mailbase.sending.journal import Key, Left, left_behind
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
 
 HELD: Final = """
-SELECT delivery.id, delivery.fence, delivery.state::text, delivery.campaign_id, COALESCE(campaign.domain_id, delivery.domain_id) AS domain_id,
-    delivery.subscriber_id, delivery.provider, delivery.attempts, COALESCE(delivery.egress, 'relay') AS egress
-FROM deliveries AS delivery LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
-WHERE delivery.state IN ('leased', 'handing_over') AND delivery.fence = ANY($1::bigint[])
+SELECT fence, egress, ids[:marked] AS marked, cardinality(ids) AS letters FROM claims WHERE fence = ANY($1::bigint[]) ORDER BY fence FOR UPDATE
+"""
+
+SEND_BACK: Final = """
+UPDATE claims SET aside = aside || ARRAY(
+    SELECT id FROM unnest(ids) AS id
+    WHERE (id, fence) NOT IN (SELECT * FROM unnest($2::bigint[], $3::bigint[])))
+WHERE fence = ANY($1::bigint[])
+"""
+
+TAKEN_ONES: Final = """
+SELECT delivery.id, letter.fence, delivery.campaign_id, COALESCE(campaign.domain_id, delivery.domain_id) AS domain_id,
+    delivery.subscriber_id, delivery.provider, delivery.attempts
+FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
+JOIN deliveries AS delivery ON delivery.id = letter.id
+LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
+WHERE delivery.state::text IN ('queued', 'deferred')
 ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
 
-TAKE_BACK: Final = """
-UPDATE deliveries
-SET attempts = GREATEST(attempts - (state::text = 'handing_over')::integer, 0), state = 'queued', lease_until = NULL
-WHERE id = ANY($1::bigint[])
-"""
-
 LET_EXPIRE: Final = """
-UPDATE deliveries SET lease_until = COALESCE($2, now()) WHERE id = ANY($1::bigint[])
+UPDATE claims SET until = '-infinity' WHERE fence = ANY($1::bigint[])
 """
 
 TAKEN: Final = "taken; the worker that heard it died before it was written down"
@@ -49,22 +57,28 @@ async def settle(db: Connection, folder: Path, *, slot: int) -> int:
 
 async def _settle(db: Connection, left: Left, *, slot: int) -> int:
     async with db.transaction():
-        rows = await db.fetch(HELD, left.fences)
-        known = {(row["id"], row["fence"]): row for row in rows}
-        marked = {key for key, row in known.items() if row["state"] == "handing_over"}
+        held = await db.fetch(HELD, left.fences)
+        marked = {(id, row["fence"]) for row in held for id in row["marked"]}
         taken, begun = left.taken & marked, left.begun & marked
-        await db.execute(TAKE_BACK, [id for id, _ in known.keys() - taken - begun])
-        await db.execute(LET_EXPIRE, [id for id, _ in begun], None)
+        fences = [row["fence"] for row in held]
+        await db.execute(SEND_BACK, fences, *_columns(taken | begun))
+        ways = {row["fence"]: row["egress"] for row in held}
         by_way: dict[str, list[tuple[Handed, Outcome]]] = {}
-        for key in sorted(taken):
-            row = known[key]
+        for row in await db.fetch(TAKEN_ONES, *_columns(taken)):
             letter = Handed(
                 row["id"], row["fence"], row["campaign_id"], row["domain_id"], row["subscriber_id"], row["provider"],
-                "", None, row["attempts"], None, egress=row["egress"],
+                "", None, row["attempts"] + 1, None, egress=ways[row["fence"]],
             )  # fmt: skip
-            outcome = Outcome(letter.id, "sent", 250, None, TAKEN, "content")
-            by_way.setdefault(letter.egress, []).append((letter, outcome))
+            by_way.setdefault(letter.egress, []).append(
+                (letter, Outcome(letter.id, "sent", 250, None, TAKEN, "content"))
+            )
         for results in by_way.values():
             # What the caps counted they counted in the mark.
             await records.record(db, results, slot=slot, random=random.Random(), uncapped=Counter())  # noqa: S311  (nothing to draw)
-    return len(known)
+        await db.execute(LET_EXPIRE, fences)
+    return sum(row["letters"] for row in held)
+
+
+def _columns(keys: Iterable[Key]) -> tuple[list[int], list[int]]:
+    ordered = sorted(keys)
+    return [id for id, _ in ordered], [fence for _, fence in ordered]

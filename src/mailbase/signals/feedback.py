@@ -30,7 +30,7 @@ LONGEST: Final = 500
 """Characters of a reply, a reason or a host's name that are kept."""
 SLACK: Final = timedelta(minutes=10)
 """How far a reporter's clock may be behind ours."""
-OUT: Final = frozenset({"handing_over", "sent", "deferred", "failed", "unknown"})
+OUT: Final = frozenset({"sent", "deferred", "failed", "unknown"})
 """States of a letter that may have left, and so may come back."""
 
 
@@ -158,7 +158,7 @@ async def _delivered(db: Connection, letter: _Letter, at: datetime, slot: int) -
 
 
 TO_BOUNCED = """
-UPDATE deliveries SET state = 'bounced', bounce_class = $2, reason = $3, last_reply = COALESCE($4, last_reply), lease_until = NULL WHERE id = $1
+UPDATE deliveries SET state = 'bounced', bounce_class = $2, reason = $3, last_reply = COALESCE($4, last_reply) WHERE id = $1
 """
 
 BOUNCE = """

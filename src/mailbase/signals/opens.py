@@ -47,7 +47,7 @@ WITH hit AS MATERIALIZED (
     JOIN deliveries AS delivery ON delivery.id = new.delivery_id
     JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id AND campaign.track_opens
     CROSS JOIN LATERAL (
-        SELECT $4::interval > '0' AND (delivery.state = 'handing_over'
+        SELECT $4::interval > '0' AND (delivery.state IN ('queued', 'deferred')
                OR asked.now - new.age * interval '1 second' < delivery.sent_at + $4) AS machine
     ) AS soon
 ), signal AS (
