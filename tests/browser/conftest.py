@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from api_process import KEY, SECRET, free_port, home, ready, start, until
@@ -18,6 +19,7 @@ from mailbase import db as database
 
 __all__ = ["home", "start"]
 
+HERE = Path(__file__).parent
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,6 +29,21 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of this folder share one event loop, and so one driver of the browser."""
+    for item in items:
+        if HERE in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def db(database_url: str) -> AsyncGenerator[database.Connection]:
+    """One connection to this test's own database, on the loop these tests share."""
+    connection = await database.connect(database_url)
+    yield connection
+    await connection.close()
 
 
 def with_database(url: str, name: str) -> str:
@@ -75,16 +92,24 @@ def chromium() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-async def browser(chromium: str) -> AsyncGenerator[Browser]:
-    """The run's Chromium; what a test opens in it is closed after the test."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _driven(chromium: str) -> AsyncGenerator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(chromium)
         yield browser
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(_driven: Browser) -> AsyncGenerator[Browser]:
+    """The run's Chromium; what a test opens in it is closed after the test."""
+    before = set(_driven.contexts)
+    yield _driven
+    for context in {*_driven.contexts} - before:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def shop() -> AsyncGenerator[Shop]:
     """The owner's website."""
     shop = Shop()
@@ -94,7 +119,7 @@ async def shop() -> AsyncGenerator[Shop]:
     server.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def host(start) -> str:
     """The origin of a running ``mailbase api``."""
     port = free_port()
@@ -148,7 +173,7 @@ def house(standing: tuple[str, str]) -> str:
     return standing[0]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def records(standing: tuple[str, str]) -> AsyncGenerator[database.Connection]:
     """A connection to its database."""
     connection = await database.connect(standing[1])
@@ -156,14 +181,14 @@ async def records(standing: tuple[str, str]) -> AsyncGenerator[database.Connecti
     await connection.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def keeper(house: str) -> AsyncGenerator[httpx.AsyncClient]:
     """The owner's program at the standing ``mailbase api``."""
     async with httpx.AsyncClient(base_url=house, headers={"Authorization": f"Bearer {KEY}"}) as client:
         yield client
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def owner(host: str) -> AsyncGenerator[httpx.AsyncClient]:
     """The owner's program."""
     async with httpx.AsyncClient(base_url=host, headers={"Authorization": f"Bearer {KEY}"}) as client:
