@@ -15,3 +15,6 @@ INSERT INTO complaint_senders (address, note) VALUES
     ('feedbackloop@comcastfbl.senderscore.net', 'Comcast, by Validity'),
     ('@feedback.senderscore.net', 'Validity, Universal Feedback Loop'),
     ('fbl@corp.mail.ru', 'Mail.ru, Postmaster');
+
+-- A link in letters that nobody sees: who follows it is a machine (signals/verdicts.py). Its row of campaign_links has an empty url.
+ALTER TABLE campaigns ADD COLUMN track_trap boolean NOT NULL DEFAULT false;

@@ -201,7 +201,7 @@ def wide(text, letter):
 
 
 async def test_look_alikes_bring_the_victim_nothing(client, anonymous, app, db):
-    """200 addresses that look like one, by letters of other scripts, wide ones, and case: one mailbox, one letter."""
+    """200 addresses that look like one, by letters of other scripts, wide ones, and case: the victim gets one letter, most are held."""
     app.state.guard.counting = False
     form = await make_form(client)
     plain = "ada@example.org"
@@ -221,7 +221,8 @@ async def test_look_alikes_bring_the_victim_nothing(client, anonymous, app, db):
 
     statuses = [await send(email) for email in sorted(spellings)]
     assert set(statuses) <= {202, 422}
-    assert [row["email_key"] for row in await db.fetch("SELECT email_key FROM messages")] == [plain]
+    assert len(await letters(db)) == 1
+    assert await db.fetchval("SELECT count(*) FROM messages") == 1
     assert await db.fetchval("SELECT count(*) FROM submissions WHERE 'look_alike' = ANY (reasons)") >= 100
 
 

@@ -38,7 +38,7 @@ SELECT email, email_key, domain, frequency, paused_until FROM subscribers WHERE 
 
 SUBMISSIONS = """
 SELECT form_id, outcome, fields, ARRAY(SELECT slug FROM interests AS i WHERE i.id = ANY (submissions.interests) ORDER BY slug) AS interests,
-       page, host(ip) AS ip, user_agent, at
+       page, host(ip) AS ip, user_agent, whence, at
   FROM submissions WHERE subscriber_id = $1 ORDER BY id
 """
 

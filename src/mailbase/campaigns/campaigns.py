@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from asyncpg import Record
-from msgspec import Struct, field, structs
+from msgspec import UNSET, Struct, field, structs
 
 from mailbase.audience import selection
 from mailbase.audience.selection import Audience, Rule
@@ -66,8 +66,8 @@ class Held(Struct, kw_only=True):
 
 CREATE = """
 INSERT INTO campaigns (name, domain_id, from_name, from_email, reply_to, subject, preheader, mjml, html, text,
-    audience, headers, send_until, track_opens, track_clicks, utm, on_crash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+    audience, headers, send_until, track_opens, track_clicks, utm, on_crash, track_trap)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 RETURNING id
 """
 
@@ -86,8 +86,8 @@ async def create(db: Connection, draft: Draft) -> Campaign:
 UPDATE = """
 UPDATE campaigns SET name = $1, domain_id = $2, from_name = $3, from_email = $4, reply_to = $5, subject = $6, preheader = $7,
     mjml = $8, html = $9, text = $10, audience = $11, headers = $12, send_until = $13, track_opens = $14, track_clicks = $15,
-    utm = $16, on_crash = $17, updated_at = now()
-WHERE id = $18
+    utm = $16, on_crash = $17, track_trap = $18, updated_at = now()
+WHERE id = $19
 """
 
 
@@ -128,9 +128,9 @@ async def delete(db: Connection, campaign_id: int) -> None:
 
 DUPLICATE = """
 INSERT INTO campaigns (name, domain_id, from_name, from_email, reply_to, subject, preheader, mjml, html, text,
-    audience, headers, send_until, track_opens, track_clicks, utm, on_crash)
+    audience, headers, send_until, track_opens, track_clicks, utm, on_crash, track_trap)
 SELECT left(name, 193) || ' (copy)', domain_id, from_name, from_email, reply_to, subject, preheader, mjml, html, text,
-    audience, headers, CASE WHEN send_until > now() THEN send_until END, track_opens, track_clicks, utm, on_crash
+    audience, headers, CASE WHEN send_until > now() THEN send_until END, track_opens, track_clicks, utm, on_crash, track_trap
 FROM campaigns WHERE id = $1
 RETURNING id
 """
@@ -151,7 +151,7 @@ async def duplicate(db: Connection, campaign_id: int) -> Campaign:
 
 GET = """
 SELECT id, name, status, paused_from, domain_id, from_name, from_email, reply_to, subject, preheader, mjml, html, text, audience,
-    headers, send_until, track_opens, track_clicks, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at,
+    headers, send_until, track_opens, track_clicks, track_trap, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at,
     fanned_out, expected
 FROM campaigns WHERE id = $1
 """
@@ -205,7 +205,7 @@ async def hold(db: Connection, campaign_id: int) -> Held:
 
 LIST = """
 SELECT id, name, status, paused_from, from_name, from_email, reply_to, subject, preheader, audience, headers, send_until, track_opens,
-    track_clicks, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at
+    track_clicks, track_trap, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at
 FROM campaigns
 WHERE id < $1 AND ($2::text IS NULL OR status = $2)
 ORDER BY id DESC LIMIT $3
@@ -254,6 +254,7 @@ def _columns(draft: Draft, checked: Checked) -> Sequence[object]:
         draft.track.clicks,
         draft.utm,
         draft.on_crash,
+        draft.track.trap is True,
     )
 
 
@@ -270,7 +271,7 @@ def _summary(row: Record, audience: Audience) -> Summary:
         audience=audience,
         headers=row["headers"],
         send_until=row["send_until"],
-        track=Track(opens=row["track_opens"], clicks=row["track_clicks"]),
+        track=Track(row["track_opens"], row["track_clicks"], row["track_trap"] or UNSET),
         utm=row["utm"],
         on_crash=row["on_crash"],
         created_at=row["created_at"],

@@ -39,6 +39,8 @@ class Track(Struct, frozen=True, forbid_unknown_fields=True):
 
     opens: bool = True
     clicks: bool = True
+    trap: bool | UnsetType = UNSET
+    """A link nobody can see: whoever follows it is a machine. Some spam filters dislike hidden links, so it is up to you."""
 
 
 class Draft(Struct, kw_only=True, forbid_unknown_fields=True):

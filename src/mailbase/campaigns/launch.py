@@ -17,6 +17,7 @@ from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import Conflict, Invalid
 from mailbase.letters.compile import compile_campaign
+from mailbase.letters.links import TRAP
 
 STAND = """
 SELECT status, now() FROM domains WHERE id = $1
@@ -41,6 +42,11 @@ RETURNING pg_notify('mailbase_sending', '')
 
 LINKS = """
 INSERT INTO campaign_links (campaign_id, n, url) SELECT $1, n, url FROM unnest($2::text[]) WITH ORDINALITY AS link (url, n)
+"""
+
+# It leads nowhere.
+TRAP_LINK = """
+INSERT INTO campaign_links (campaign_id, n, url) VALUES ($1, $2, '')
 """
 
 
@@ -87,10 +93,13 @@ async def send(db: Connection, campaign_id: int, *, at: datetime | None, setting
         track_opens=campaign.track.opens,
         track_clicks=campaign.track.clicks,
         utm=campaign.utm,
+        trap=campaign.track.trap is True,
     )
     later = due > now
     status = states.allow(campaign.status, "schedule" if later else "send")
     frozen = msgspec.msgpack.encode(compiled)
     await db.execute(FREEZE, campaign_id, status, checked.domain_id, frozen, expected, due if later else None)
     await db.execute(LINKS, campaign_id, compiled.links)
+    if campaign.track.trap is True:
+        await db.execute(TRAP_LINK, campaign_id, TRAP)
     return await campaigns.get(db, campaign_id)

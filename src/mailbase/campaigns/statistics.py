@@ -103,7 +103,7 @@ class Statistics(Struct):
 READ = """
 SELECT campaign.status, link.numbers, link.urls, counter.keys, counter.sums
   FROM campaigns AS campaign
- CROSS JOIN (SELECT array_agg(n ORDER BY n) AS numbers, array_agg(url ORDER BY n) AS urls FROM campaign_links WHERE campaign_id = $1) AS link
+ CROSS JOIN (SELECT array_agg(n ORDER BY n) AS numbers, array_agg(url ORDER BY n) AS urls FROM campaign_links WHERE campaign_id = $1 AND url <> '') AS link
  CROSS JOIN (
     SELECT array_agg(key) AS keys, array_agg(n) AS sums
       FROM (SELECT key, sum(n)::bigint AS n FROM counters WHERE campaign_id = $1 GROUP BY key) AS slots

@@ -14,7 +14,7 @@ from mailbase.errors import FieldError, Invalid
 from mailbase.letters import mjml, plaintext, templates
 from mailbase.letters.content import Compiled, Content, Person, Rendered
 from mailbase.letters.fill import Filler
-from mailbase.letters.links import Links, link_url
+from mailbase.letters.links import TRAP, Links, link_url
 from mailbase.letters.tags import Mask, literal
 from mailbase.letters.texts import texts
 
@@ -63,8 +63,9 @@ def compile_campaign(
     track_opens: bool,
     track_clicks: bool,
     utm: Mapping[str, str] | None,
+    trap: bool = False,
 ) -> Compiled:
-    """Compile a campaign's content.
+    """Compile a campaign's content; with ``trap`` and tracked clicks the page has a link that only machines find.
 
     Raises:
         Invalid: ``template_error``, ``unknown_variable``, ``dynamic_link_host``, ``too_large`` or ``missing_body``.
@@ -75,6 +76,9 @@ def compile_campaign(
     html = None
     if parts.html is not None:
         html = links.html(parts.html)
+        if trap and track_clicks:
+            hidden = f'<a href="{templates.escape(base_url)}/l/{TRAP}/{{{{ {templates.LETTER} }}}}" aria-hidden="true" tabindex="-1" style="display:none"></a>'
+            html = _before_end(html, parts.mask.hide(hidden))
         if track_opens:
             pixel = f'<img src="{templates.escape(base_url)}/o/{{{{ {templates.LETTER} }}}}" width="1" height="1" alt="" border="0" style="display:block;width:1px;height:1px;border:0">'
             html = _before_end(html, parts.mask.hide(pixel))

@@ -18,6 +18,9 @@ from mailbase.letters.content import Person
 from mailbase.letters.tags import Mask
 from mailbase.letters.templates import ENGINE_ERRORS, LETTER, URLS, environment, show, subscriber, used
 
+TRAP = 32767
+"""The number of the link that nobody sees: above any other."""
+
 _ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]+))?")
 _TAG_REST = re.compile(r"(?:[^>\"']|\"[^\"]*\"|'[^']*')*+>")
 _OPENING = re.compile(r"<([A-Za-z][\w:-]*)")

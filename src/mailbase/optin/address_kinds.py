@@ -52,9 +52,15 @@ def _shown(label: str) -> str:
         return label
 
 
+def _script(char: str) -> str:
+    # ɑ and ɡ are Latin to Unicode, and a and g to whoever reads them.
+    is_phonetic = "\u0250" <= char <= "\u02af" or "\u1d00" <= char <= "\u1dbf"
+    return "PHONETIC" if is_phonetic else unicodedata.name(char, "?").partition(" ")[0]
+
+
 @lru_cache(4096)
 def _mixes(word: str) -> bool:
-    scripts = {unicodedata.name(char, "?").partition(" ")[0] for char in word if char.isalpha()}
+    scripts = {_script(char) for char in word if char.isalpha()}
     east = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH"}
     if scripts & east:
         scripts -= {*east, "LATIN"}

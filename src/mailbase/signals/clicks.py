@@ -81,7 +81,7 @@ class _Engagement(Struct):
 
 LOCATE = """
 SELECT hit.n, delivery.campaign_id, delivery.subscriber_id, link.url,
-       (SELECT count(*) FROM campaign_links AS other WHERE other.campaign_id = delivery.campaign_id) AS links,
+       (SELECT count(*) FROM campaign_links AS other WHERE other.campaign_id = delivery.campaign_id AND other.url <> '') AS links,
        CASE WHEN delivery.state IN ('queued', 'deferred') THEN coalesce($3, clock_timestamp()) ELSE delivery.sent_at END AS sent_at,
        (SELECT coalesce($3, clock_timestamp())) AS now, (SELECT pg_current_xact_id()::text) AS xid
 FROM unnest($1::bigint[], $2::integer[]) WITH ORDINALITY AS hit (delivery_id, link, n)

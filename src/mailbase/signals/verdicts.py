@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from math import ceil
 from typing import Final, Literal, NamedTuple
 
+from mailbase.letters.links import TRAP
 from mailbase.signals import machines
 from mailbase.signals.machines import Kind
 
@@ -37,6 +38,9 @@ SWEEP_LINKS: Final = 4
 """Distinct links within the longer window: this share of the letter's, and at least so many."""
 FLOOD: Final = 20
 """Clicks on one letter within the longer window, whatever the links: nobody's finger. It also bounds what must be looked at."""
+
+TRAP_WINDOW: Final = timedelta(seconds=10)
+"""As long before and after somebody followed the link that nobody sees, all clicks on the letter are its."""
 
 RETURN_WINDOW: Final = timedelta(minutes=10)
 """As long before and after a burst, a click of the same address and program on the same letter belongs to it."""
@@ -154,12 +158,17 @@ def letter(clicks: Sequence[Click], links: int) -> list[bool]:
     """Say of each click of one letter, in any order, whether it is part of a burst; ``links``: how many the letter has.
 
     A burst is any span of one second, both ends included, with three distinct links, or of ten seconds with most of the
-    letter's links or twenty clicks; and whatever its source clicks ten minutes around it. More clicks can only add to it.
+    letter's links or twenty clicks, or ten seconds around the link that nobody sees; and whatever its source clicks ten minutes
+    around it. More clicks can only add to it.
     """
     items = [(click.at, click.link) for click in clicks]
     in_second = _spans(items, BURST_WINDOW, BURST_LINKS, FLOOD)
     in_ten = _spans(items, SWEEP_WINDOW, sweep_links(links), FLOOD)
-    found = [one or other for one, other in zip(in_second, in_ten, strict=True)]
+    trapped = [click.at for click in clicks if click.link == TRAP]
+    found = [
+        one or other or any(abs(click.at - at) <= TRAP_WINDOW for at in trapped)
+        for click, one, other in zip(clicks, in_second, in_ten, strict=True)
+    ]
     sources: dict[Hashable, list[datetime]] = {}
     for click, burst in zip(clicks, found, strict=True):
         if burst and click.source is not None:
