@@ -22,6 +22,7 @@ from mailbase.audience.forms import Form
 from mailbase.db import Connection
 from mailbase.errors import Invalid
 from mailbase.web.common import REFUSALS, AnyRequest, desk_of
+from mailbase.web.form_words import title_of
 
 QUIET: Final = 4
 LONGEST_LABEL: Final = 80
@@ -80,8 +81,8 @@ def code_of(form: Form, public_url: str, source: str) -> segno.QRCode:
     return segno.make(f"{public_url}/f/{form.key}?source={quote(source, safe='')}", error="q", micro=False)
 
 
-def svg(code: segno.QRCode, *, label: str = "", size: int | None = None) -> str:
-    """Return the code as SVG, one path; the label stands under it."""
+def svg(code: segno.QRCode, *, name: str, label: str = "", size: int | None = None) -> str:
+    """Return the code as SVG, one path; the label stands under it, ``name`` is what those hear who do not see it."""
     width = code.symbol_size(border=QUIET)[0]
     lines = textwrap.wrap(label, 28)
     em = width / 16
@@ -93,10 +94,9 @@ def svg(code: segno.QRCode, *, label: str = "", size: int | None = None) -> str:
         f' font-family="system-ui, Helvetica, Arial, sans-serif" fill="#000">{escape(line)}</text>'
         for n, line in enumerate(lines)
     ]
-    name = f"<title>{escape(label)}</title>" if label else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{pixels}" height="{pixels * height / width:g}"'
-        f' viewBox="0 0 {width} {height:g}">{name}<path fill="#fff" d="M0 0h{width}v{height:g}H0z"/>'
+        f' viewBox="0 0 {width} {height:g}"><title>{escape(name)}</title><path fill="#fff" d="M0 0h{width}v{height:g}H0z"/>'
         f'<path fill="#000" shape-rendering="crispEdges" d="{"".join(runs)}"/>{"".join(texts)}</svg>'
     )
 
@@ -127,7 +127,7 @@ async def get_svg(request: AnyRequest, db: NamedDependency[Connection], key: Fro
     form = await forms.by_key(db, key)
     want = asked(request)
     code = code_of(form, desk_of(request).public_url, want.source)
-    picture = svg(code, label=want.label, size=want.size)
+    picture = svg(code, name=want.label or title_of(form), label=want.label, size=want.size)
     return Response(picture.encode(), media_type="image/svg+xml", headers=HEADERS)
 
 

@@ -84,7 +84,7 @@ async def show_sheet(request: AnyRequest, db: NamedDependency[Connection], key: 
         size="large" if len(sheet.headline) <= SHORT else "middle" if len(sheet.headline) <= MIDDLE else "small",
         lines=sheet.lines,
         gift=sheet.gift,
-        code=Markup(svg(code)),
+        code=Markup(svg(code, name=title_of(form))),
         shown_url=f"{public}/f/{form.key}".partition("://")[2],
     )
 
