@@ -56,13 +56,14 @@ async def test_the_way_of_a_reader_without_script(browser, house: str, keeper: h
     form = await make_form(
         keeper, name="Notes from the bakery", texts={"intro": "Once a week, what comes out of the oven on Saturday."}
     )
-    context = await browser.new_context(java_script_enabled=False)
-    await context.route("**/*.{png,jpg,webp}", lambda route: route.abort())
+    context = await browser.new_context()
+    await context.route("**/*.{js,png,jpg,webp}*", lambda route: route.abort())
     page, wrong = await watched(context, house)
 
     async def seen(name: str, heading: str, **how) -> None:
         await expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
         await fits(page)
+        assert await page.locator("script").count() == 0
         assert await axe.findings(page) == []
         await screens.keep(page, f"page-{name}", **how)
 
