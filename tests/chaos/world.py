@@ -268,8 +268,14 @@ class World:
         worker = self.dice.choice([worker for worker in self.workers if age(worker) > AT_WORK])
         worker.signal(signal.SIGSTOP)
         await self.note({worker.process.pid})
+        dead = worker.process.pid
         worker.kill()
         self.begin(worker)
+
+        async def settled() -> bool:
+            return not any(file.name.startswith(f"{dead}-") for file in self.journals())
+
+        await self.until(settled, 60, "the journal of a dead worker was not settled")
         return LEASE
 
     async def term(self) -> float:
@@ -363,6 +369,11 @@ class World:
 
         await self.until(over, 180, "every letter in a final state")
         self.mind()
+
+        async def at_work() -> bool:
+            return all(age(worker) > 0 for worker in self.workers)
+
+        await self.until(at_work, 60, "workers at work again")
         self.exits += [await asyncio.to_thread(worker.stop) for worker in self.workers]
 
     async def close(self) -> None:

@@ -7,6 +7,8 @@ Going by what the table says of a letter, and the journal::
             ├─ refused ─────────────────▶ free       it will be refused again
             ├─ taken ───────────────────▶ sent
             └─ begun, no answer ────────▶ what the end of a lease makes of it (leases.expire), now
+
+The same where its lease ended before the journal was found, and the letter is in doubt for that: busy machines are late.
 """
 
 import random
@@ -15,8 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from asyncpg import Record
+
 from mailbase.db import Connection
-from mailbase.sending import records
+from mailbase.sending import counters, records
+from mailbase.sending.deliveries import moved
 from mailbase.sending.journal import Key, Left, left_behind
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
@@ -43,6 +48,30 @@ ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
 
+# Nothing comes back to the queue of a campaign that is over.
+DOUBTED: Final = """
+SELECT delivery.id, delivery.fence, delivery.campaign_id, delivery.provider
+FROM deliveries AS delivery JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id AND campaign.finished_at IS NULL
+WHERE delivery.state = 'unknown' AND delivery.reason = 'worker_died' AND delivery.fence = ANY($1::bigint[])
+ORDER BY delivery.id
+FOR UPDATE OF delivery
+"""
+
+DOUBT_NO_MORE: Final = """
+UPDATE deliveries SET state = 'queued', reason = NULL, attempts = GREATEST(attempts - 1, 0) WHERE id = ANY($1::bigint[])
+"""
+
+LATE_ONES: Final = """
+SELECT delivery.id, letter.fence, delivery.campaign_id, COALESCE(campaign.domain_id, delivery.domain_id) AS domain_id,
+    delivery.subscriber_id, delivery.provider, delivery.attempts - 1 AS attempts, COALESCE(delivery.egress, 'relay') AS egress
+FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
+JOIN deliveries AS delivery ON delivery.id = letter.id AND delivery.fence = letter.fence
+LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
+WHERE delivery.state::text IN ('unknown', 'queued')
+ORDER BY delivery.id
+FOR UPDATE OF delivery
+"""
+
 LET_EXPIRE: Final = """
 UPDATE claims SET until = '-infinity' WHERE fence = ANY($1::bigint[])
 """
@@ -63,20 +92,36 @@ async def _settle(db: Connection, left: Left, *, slot: int) -> int:
         fences = [row["fence"] for row in held]
         await db.execute(SEND_BACK, fences, *_columns(taken | begun))
         ways = {row["fence"]: row["egress"] for row in held}
-        by_way: dict[str, list[tuple[Handed, Outcome]]] = {}
-        for row in await db.fetch(TAKEN_ONES, *_columns(taken)):
-            letter = Handed(
-                row["id"], row["fence"], row["campaign_id"], row["domain_id"], row["subscriber_id"], row["provider"],
-                "", None, row["attempts"] + 1, None, egress=ways[row["fence"]],
-            )  # fmt: skip
-            by_way.setdefault(letter.egress, []).append(
-                (letter, Outcome(letter.id, "sent", 250, None, TAKEN, "content"))
-            )
-        for results in by_way.values():
-            # What the caps counted they counted in the mark.
-            await records.record(db, results, slot=slot, random=random.Random(), uncapped=Counter())  # noqa: S311  (nothing to draw)
+        heard = [(row, ways[row["fence"]]) for row in await db.fetch(TAKEN_ONES, *_columns(taken))]
+        heard += [(row, row["egress"]) for row in await db.fetch(LATE_ONES, *_columns(left.taken - marked))]
+        await _record(db, heard, slot=slot)
+        doubted = await _doubt_no_more(db, left, slot=slot)
         await db.execute(LET_EXPIRE, fences)
-    return sum(row["letters"] for row in held)
+    letters: int = sum(row["letters"] for row in held)
+    return letters + doubted
+
+
+async def _record(db: Connection, heard: Iterable[tuple[Record, str]], *, slot: int) -> None:
+    """Record that letters were taken, as their worker would have."""
+    by_way: dict[str, list[tuple[Handed, Outcome]]] = {}
+    for row, egress in heard:
+        letter = Handed(
+            row["id"], row["fence"], row["campaign_id"], row["domain_id"], row["subscriber_id"], row["provider"],
+            "", None, row["attempts"] + 1, None, egress=egress,
+        )  # fmt: skip
+        by_way.setdefault(egress, []).append((letter, Outcome(letter.id, "sent", 250, None, TAKEN, "content")))
+    for results in by_way.values():
+        # What the caps counted they counted in the mark.
+        await records.record(db, results, slot=slot, random=random.Random(), uncapped=Counter())  # noqa: S311  (nothing to draw)
+
+
+async def _doubt_no_more(db: Connection, left: Left, *, slot: int) -> int:
+    """Put letters back into the queue whose lease ended although their content never began; return how many."""
+    rows = [row for row in await db.fetch(DOUBTED, left.fences) if (row["id"], row["fence"]) not in left.begun]
+    await db.execute(DOUBT_NO_MORE, [row["id"] for row in rows])
+    changes = [change for row in rows for change in moved(row["campaign_id"], row["provider"], "unknown", "queued")]
+    await counters.add(db, changes, slot=slot)
+    return len(rows)
 
 
 def _columns(keys: Iterable[Key]) -> tuple[list[int], list[int]]:
