@@ -61,7 +61,7 @@ _ABSENT_PHRASES: Final = tuple(
         "not recognised", "not listed", "not registered", "not defined", "not present", "not here", "not our", "not local", "not in the", "not in our",
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
-        "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "wasnt found", "isnt here", "isnt known", "isnt valid",
+        "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
         "nicht bekannt", "existiert nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
         "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
         "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",
@@ -73,6 +73,7 @@ _INACTIVE_PHRASES: Final = tuple(
     for phrase in (
         "no longer",
         "not active",
+        "not activated",
         "isnt active",
         "nicht mehr",
         "plus valide",
