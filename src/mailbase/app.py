@@ -255,6 +255,7 @@ class Mailbase(Litestar):
     async def _serve(self, inner: Any, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         work = Work(self.state.pool)
+        scope["app"] = scope["litestar_app"] = self  # for refusals that come before routing, too
         method = scope["method"]
         head = method == "HEAD"
         scope["state"] = {**scope.get("state", {}), WORK: work, REQUEST_ID: secrets.token_hex(8), HEAD: head}
@@ -395,14 +396,19 @@ def create_app(settings: Settings) -> Mailbase:
     """Return the application; its lifespan opens the pool and proves the secret key.
 
     ``settings`` is complete: it names a database and at least one secret key.
+
+    Raises:
+        ConfigError: a language's file cannot be used.
+
     """
+
+    tables = with_files(settings.data_dir / "locales")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         state = app.state
         state.settings = settings
-        state.tables = with_files(settings.data_dir / "locales")
-        state.look = None
+        state.tables, state.look = tables, None
         state.tokens = Tokens(settings.secret_keys)
         state.vault = Vault(settings.secret_keys)
         state.wake = Wake(settings.redis_url)
