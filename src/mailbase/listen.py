@@ -23,6 +23,7 @@ from granian.server.embed import Server
 from mailbase.app import create_app
 from mailbase.config import Settings
 from mailbase.errors import ConfigError
+from mailbase.pages.words import with_files
 from mailbase.servers import die_with_parent
 
 GRACE: Final = 12.0
@@ -36,9 +37,10 @@ def serve(settings: Settings) -> None:
     """Answer HTTP until SIGTERM or SIGINT. ``settings`` is complete.
 
     Raises:
-        ConfigError: the port is taken or may not be used.
+        ConfigError: the port is taken or may not be used, or a language's file cannot be.
 
     """
+    with_files(settings.data_dir / "locales")
     _probe(settings)
     if settings.api_workers == 1:
         uvloop.run(_run(settings))

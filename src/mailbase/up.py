@@ -25,6 +25,7 @@ from mailbase import __version__, servers
 from mailbase.config import Settings
 from mailbase.errors import ConfigError
 from mailbase.home import admin_key_file, complete
+from mailbase.pages.words import with_files
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -96,6 +97,7 @@ def up(settings: Settings) -> None:
 
     """
     stop = _stop_event()
+    with_files(settings.data_dir / "locales")
     with _locked(settings) as crashed:
         patience = PORT_PATIENCE if crashed else 0.0
         _port_free("MAILBASE_PORT", settings.host, settings.port, stop, patience=patience)
