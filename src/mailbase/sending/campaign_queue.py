@@ -5,7 +5,7 @@ about its domain's warm-up has changed.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
@@ -32,6 +32,8 @@ class Leased(Struct):
     fence: int
     letters: list[CampaignLetter]
     capped: bool
+    returned: Callable[[Mapping[str, int]], None]
+    """To be told of letters, by provider, for which the mark found no room."""
 
 
 class _Known:
@@ -139,7 +141,7 @@ class CampaignQueue:
             lease=self._lease,
         )  # fmt: skip
         known.choice.found(shares, Counter(letter.provider for letter in letters))
-        return Leased(due, fence, letters, capped) if letters else None
+        return Leased(due, fence, letters, capped, known.choice.returned) if letters else None
 
     def _wait(self, known: _Known, due: Due, room: warmup_take.Room, names: Sequence[str]) -> None:
         if room.total and any(name not in names for name in known.choice.names):

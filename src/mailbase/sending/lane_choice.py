@@ -30,6 +30,7 @@ class LaneChoice:
         self._weights: dict[str, int] = {}
         self._left_out: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        self._asked: Sequence[str] = ()
 
     def know(self, letters: Mapping[str, int]) -> None:
         """Take over how many letters there were made for each provider."""
@@ -60,6 +61,7 @@ class LaneChoice:
 
         What a small lane is owed of a letter, or could not take just now, it is given later: over a day each lane has its part.
         """
+        self._asked = names
         whole = sum(max(self._weights[name], 1) for name in names) or 1
         most = {name: limit if lefts is None else lefts[name] for name in names}
         for name in names:
@@ -88,6 +90,13 @@ class LaneChoice:
             for name, part in zip(open_, parts, strict=True):
                 shares[name] += part
             rest -= sum(parts)
+
+    def returned(self, letters: Mapping[str, int]) -> None:
+        """Take letters of the last shares back that found no room after all: another worker was quicker."""
+        whole = sum(max(self._weights[name], 1) for name in self._asked) or 1
+        n = sum(letters.values())
+        for name in self._asked:
+            self._due[name] += letters.get(name, 0) - n * max(self._weights[name], 1) / whole
 
     def found(self, asked: Collection[str], got: Mapping[str, int]) -> None:
         """Note what a lease brought."""

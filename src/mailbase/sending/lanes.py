@@ -5,8 +5,8 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatcher` sets th
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final, Protocol
@@ -109,8 +109,10 @@ class CampaignBatch(Batch):
     def __init__(
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
         interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int, labels: Sequence[Label],
+        returned: Callable[[Mapping[str, int]], None],
     ) -> None:  # fmt: skip
         super().__init__(holding, [letter.id for letter in letters])
+        self._returned = returned
         self._letters = deque(letters)
         self._due = due
         self._stream = stream
@@ -153,6 +155,9 @@ class CampaignBatch(Batch):
             egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, capped=self._capped,
         )  # fmt: skip
         self._capped = self._capped or marked.bucket is not None or marked.held
+        if marked.held:
+            left = [one.handed.provider for one in ready if one.id not in marked.ids]
+            self._returned(Counter([*left, *(letter.provider for letter in self._letters)]))
         return marked
 
 
@@ -204,6 +209,7 @@ class CampaignSource:
             return CampaignBatch(
                 Holding(leased.fence, until, len(leased.letters)), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
                 capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, labels=self._labels,
+                returned=leased.returned,
             )  # fmt: skip
 
     async def _has_content(self, db: Connection, due: Due) -> bool:
