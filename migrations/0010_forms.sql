@@ -28,3 +28,5 @@ ALTER TABLE form_counts ADD COLUMN dimension text NOT NULL DEFAULT 'page' CHECK 
 ALTER TABLE form_counts ADD COLUMN slot smallint NOT NULL DEFAULT 0;                 -- one a connection, so that no two wait for one row
 ALTER TABLE form_counts DROP CONSTRAINT form_counts_pkey;
 ALTER TABLE form_counts ADD PRIMARY KEY (form_id, day, dimension, value, what, slot);
+CREATE INDEX form_counts_slots ON form_counts (day) WHERE slot <> 0;                 -- what is folded once its day is over
+ALTER TABLE form_counts SET (fillfactor = 50);                                       -- counters move in place

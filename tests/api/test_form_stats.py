@@ -126,6 +126,20 @@ async def test_a_crowd_does_not_wait_for_one_row(client, db, pool):
     assert (await stats(client, form))["views"] == 5
 
 
+async def test_old_days_are_folded(client, db):
+    """One row of what each connection counted; not a number changes, and today's are left alone."""
+    form = await make_form(client)
+    await db.execute(
+        "INSERT INTO form_counts (form_id, day, value, what, slot, n) SELECT $1, current_date - back, 'https://a.example/', 'view', slot, 1 FROM generate_series(0, 3) AS back, generate_series(0, 9) AS slot",
+        form["id"],
+    )
+    before = await stats(client, form)
+    for _ in range(3):
+        await form_counts.fold(db)
+    assert await stats(client, form) == before
+    assert await db.fetchval("SELECT count(*) FROM form_counts") == 10 + 10 + 1 + 1
+
+
 async def test_days_can_be_chosen(client, db):
     """Both ends included; the end before the beginning is refused."""
     form = await make_form(client)

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from mailbase import queue
-from mailbase.audience import answers
+from mailbase.audience import answers, form_counts
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.optin import address_change, attacks, cooldowns, pending, proof, submissions, tills
 from mailbase.sending import counters, mx_dns, overrides
@@ -35,6 +35,7 @@ TABLE: Final[Mapping[str, Task]] = {
     "forget used proofs of work": proof.sweep,
     "strip submissions of nobody's": submissions.strip,
     "forget what tills handed in": tills.forget_old,
+    "fold the counters of forms": form_counts.fold,
     "shorten addresses of opens and clicks": age.shorten,
     "gather the counters of old hours": counters.gather,
     "forget what held providers back": overrides.forget,
