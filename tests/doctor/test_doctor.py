@@ -43,7 +43,7 @@ async def test_everything_is_looked_at(db, installed, look):
         found = await examination.examine(installed, look)
     assert found.status == "wrong"
     assert {one.about for one in found.findings} == {
-        "files", "disk", "database", "secret key", "clock", "redis", "public address", "relay spare", NAME,
+        "files", "disk", "database", "forms", "secret key", "clock", "redis", "public address", "relay spare", NAME,
     }  # fmt: skip
     seen = levels(found.findings)
     assert (seen["schema"], seen["secret_key"], seen["redis"], seen["relay"]) == ("ok", "ok", "ok", "ok")

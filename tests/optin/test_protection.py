@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbase.audience import addresses
+from mailbase.doctor import forms
 from mailbase.errors import Conflict
 from mailbase.optin import attacks, cooldowns, proof, submissions
 from mailbase.optin.mail_hosts import MailHosts
@@ -355,6 +356,8 @@ async def test_the_circuit_breaker_opens_when_nobody_confirms_and_closes_by_itse
     payload = solved((await anonymous.get(f"/f/{form['key']}/challenge")).json())
     await submit(anonymous, form, email="c@example.org", altcha=payload)
     assert len(await letters(db, "c@example.org")) == 1
+    said = [(one.level, one.check) for one in await forms.examine(db)]
+    assert said == [("warning", "attack"), ("warning", "attack"), ("warning", "held")]
     breaker = (await client.get("/v1/protection")).json()["breaker"]
     assert (breaker["letters"], breaker["confirmed"]) == (200, 0)
     await attacks.watch(db, now=datetime.now(UTC) + timedelta(minutes=75))
