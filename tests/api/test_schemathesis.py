@@ -67,9 +67,14 @@ def furnish(port: int) -> list[str]:
                 "/v1/campaigns",
                 {"name": f"Campaign {n}", "from": sender, "subject": "Hello", "mjml": MJML, "audience": {"all": True}},
             )
-            forms.append(
-                make("/v1/forms", {"name": f"Form {n}", "from": sender, "interests": [f"interest-{n}"]})["key"]
+            gift = {"title": "Recipes", "url": "https://example.com/recipes"} if n % 2 else None
+            form = make(
+                "/v1/forms",
+                {"name": f"Form {n}", "from": sender, "interests": [f"interest-{n}"], "lead_magnet": gift},
             )
+            make(f"/v1/forms/{form['id']}/till", {"name": f"Till {n}"})
+            owner.post(f"/f/{form['key']}", json={"email": f"bot{n}@example.org", "_hp": "x"}).raise_for_status()
+            forms.append(form["key"])
     return forms
 
 
@@ -98,6 +103,8 @@ def test_every_answer_is_documented(start: Start, database_url: str, home: Path)
             tokens.sign("unsubscribe", n, n),
             tokens.sign("preferences", n, 0),
             tokens.sign("confirm", n, 4102444800),
+            tokens.sign("download", n, n, 4102444800),
+            tokens.sign("till", n),
         )
     ]
     numbers = [
@@ -114,6 +121,8 @@ def test_every_answer_is_documented(start: Start, database_url: str, home: Path)
         "message_id",
         "source_id",
         "mail_id",
+        "till_id",
+        "submission_id",
     ]
     # A mail is text to whoever makes one up.
     (home / "mails.py").write_text(
