@@ -171,7 +171,7 @@ FENCE = 100_000 + CURRENT
 EVERYBODY = (True, None, None, False, None, None, NOW)
 LANES = (["google", "other"], [50, 50], [0, 0], [15 << TIER_BITS] * 2, None, None, None)
 KEY = {"deliveries_pkey"}
-PERSONAL = KEY | {"deliveries_subscriber"}
+PERSONAL = KEY | {"deliveries_campaign_id_subscriber_id_key"}
 """And of those who asked for fewer letters, what they had."""
 QUEUE = {"deliveries_queue", "deliveries_again"}
 
@@ -196,10 +196,10 @@ CASES = {
     ),
     "late": (records.LATE, [BATCH, [FENCE] * 64], KEY),
     "refused since": (refusals.SINCE, [BATCH, None], KEY),
-    "soft bounces": (soft_bounces.COUNT, [17, 200_000], PERSONAL),
+    "soft bounces": (soft_bounces.COUNT, [17, 200_000], KEY | {"deliveries_subscriber"}),
     "start": (fan_out.START_DUE, [None], set()),
     "fanning": (fan_out.FANNING, [], set()),
-    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_subscriber"}),
+    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_campaign_id_subscriber_id_key"}),
     "slice": (
         deliveries.CREATE_SLICE,
         [CURRENT + 2, 2, list(range(10_001, 11_001)), None, 30, 30, 90, 180],

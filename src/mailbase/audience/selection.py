@@ -122,7 +122,9 @@ WHERE s.status = 'active'
     AND NOT ($4::boolean OR s.interests && COALESCE($5::bigint[], '{}') OR s.tags && COALESCE($6::text[], '{}'))
     AND (s.frequency = 'all' OR NOT EXISTS (
         SELECT FROM deliveries AS earlier
-        WHERE earlier.subscriber_id = s.id AND earlier.campaign_id IS NOT NULL AND (
+        WHERE earlier.subscriber_id = s.id AND earlier.campaign_id = ANY (ARRAY(
+            SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > $7 - interval '28 days'))
+        ) AND (
             earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > $7
                 - CASE s.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
             OR earlier.state::text IN ('queued', 'deferred')
@@ -131,7 +133,7 @@ WHERE s.status = 'active'
 """$1–$3 who, $4–$6 who not, $7 as of when: whoever joined later is not in it.
 
 A week is six days and a half, a month 27 days: a newsletter that goes out each Thursday reaches everybody on weekly each Thursday,
-whatever the hour the last one arrived at. A paused campaign's letters hold nobody back; the mark looks once more when they go on.
+whatever the hour the last one arrived at. Only campaigns of the last weeks are looked at, so a long past costs nothing. A paused campaign's letters hold nobody back; the mark looks once more when they go on.
 """
 
 

@@ -48,7 +48,8 @@ WHERE delivery.id = letter.id AND delivery.state::text IN ('queued', 'deferred')
   AND (subscriber.paused_until IS NULL OR subscriber.paused_until <= COALESCE($4, now()))
   AND (subscriber.frequency = 'all' OR NOT EXISTS (
     SELECT FROM deliveries AS earlier
-    WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $3
+    WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $3 AND earlier.campaign_id = ANY (ARRAY(
+        SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > COALESCE($4, now()) - interval '28 days')))
       AND (earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($4, now())
           - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
         OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked])))))
@@ -94,7 +95,8 @@ SELECT delivery.id, delivery.campaign_id, delivery.provider, delivery.state::tex
     WHEN subscriber.paused_until > COALESCE($3, now()) THEN 'paused'
     WHEN subscriber.frequency <> 'all' AND EXISTS (
         SELECT FROM deliveries AS earlier
-        WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $2
+        WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $2 AND earlier.campaign_id = ANY (ARRAY(
+            SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > COALESCE($3, now()) - interval '28 days')))
             AND (earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($3, now())
                     - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
                 OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked])))
