@@ -11,7 +11,7 @@ from mailbase.audience.forms import Form
 from mailbase.optin import field_rules
 from mailbase.optin.address_hints import PROVIDERS
 from mailbase.optin.words import mistakes
-from mailbase.web.form_words import button_of, note_of, pending_words, title_of
+from mailbase.web.form_words import button_of, more_words, note_of, pending_words, title_of
 from mailbase.web.words import Language, words
 
 VERSION_LENGTH: Final = 12
@@ -122,6 +122,7 @@ def _texts(form: Form, language: Language) -> dict[str, str]:
     own = form.definition.texts
     said = words(language).form
     pending_title, pending = pending_words(form, language)
+    more_title, more_text = more_words(form, language)
     return {
         "title": title_of(form),
         "intro": own.intro or "",
@@ -142,8 +143,8 @@ def _texts(form: Form, language: Language) -> dict[str, str]:
         "close": said.close,
         "next": own.more_button or said.next,
         "skip": said.skip,
-        "more_title": own.more_title or said.more_title,
-        "more_text": said.more_text,
+        "more_title": more_title,
+        "more_text": more_text,
         "typo": said.typo,
         "pending_title": pending_title,
         "pending": pending,

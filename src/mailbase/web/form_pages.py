@@ -10,7 +10,7 @@ from mailbase.errors import FieldError
 from mailbase.optin.entry import PARTS
 from mailbase.web.common import page
 from mailbase.web.form_config import AFTERWARDS, consents_of, fields_of
-from mailbase.web.form_words import button_of, note_of, title_of
+from mailbase.web.form_words import button_of, more_words, note_of, title_of
 from mailbase.web.words import Language, words
 
 Values = Mapping[str, Sequence[Any]]
@@ -81,18 +81,18 @@ def more_page(
 ) -> Response[str]:
     """Render the second step: the address is taken, and a few things more are asked."""
     own = form.definition.texts
-    said = words(language).form
+    title, text = more_words(form, language)
     return page(
         "more",
         language,
         status=422 if errors else 200,
         targets=[form.definition.redirects.pending],
         framed=True,
-        title=own.more_title or said.more_title,
+        title=title,
         brand=title_of(form),
-        text=said.more_text,
+        text=text,
         refused=bool(errors),
-        button=own.more_button or said.next,
+        button=own.more_button or words(language).form.next,
         **asked(
             form,
             language,

@@ -31,6 +31,13 @@ def pending_words(form: Form, language: Language) -> tuple[str, str]:
     return title, form.definition.texts.pending or text
 
 
+def more_words(form: Form, language: Language) -> tuple[str, str]:
+    """Return title and text of the second step."""
+    said = words(language).form
+    text = said.more_text if form.definition.double_opt_in else said.more_text_at_once
+    return form.definition.texts.more_title or said.more_title, text
+
+
 def said_by(form: Form, language: Language) -> str:
     """Return the words beside the button: what somebody agrees to at a form that asks for no consent in words of its own."""
     return f"{title_of(form)} — {button_of(form, language)}. {note_of(form, language)}"
