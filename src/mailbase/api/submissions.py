@@ -8,7 +8,6 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from mailbase.api.common import Listing, Page, paged, scope
-from mailbase.audience import forms
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.optin import attacks, submissions, submit
@@ -108,8 +107,6 @@ async def get_protection(
     ] = None,
 ) -> Protection:
     """Say whether forms are attacked, and what was caught lately."""
-    if form_id is not None:
-        await forms.get(db, form_id)
     going_on = await attacks.going_on(db)
     return Protection(
         breaker=next((one for one in going_on if one.form_id is None), None),
