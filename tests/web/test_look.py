@@ -78,11 +78,11 @@ async def test_pages_wear_what_the_owner_chose(client: httpx.AsyncClient, anonym
     assert "immutable" in css.headers["cache-control"]
     assert "--accent:#c2410c" in css.text
     assert css.text.endswith(wanted["css"])
-    home = await anonymous.get("/")
+    home = await anonymous.get("/", headers=HTML)
     assert (home.status_code, home.headers["location"]) == (302, "https://bakery.example/")
     await client.patch("/v1/settings", json=dict.fromkeys(wanted))
     assert (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text.count("Bakery") == 0
-    assert (await anonymous.get("/")).headers["location"] == "/docs"
+    assert (await anonymous.get("/", headers=HTML)).headers["location"] == "/docs"
 
 
 NONSENSE = [

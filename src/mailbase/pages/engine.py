@@ -50,7 +50,7 @@ def _date(state: Any, at: datetime, *, time: bool = False) -> str:
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "fill": _fill,
-    "plural": pass_state(_plural),
+    "plural": pass_state(_plural),  # type: ignore[arg-type]  # its annotation knows no keywords
     "date": pass_state(_date),
 }
 

@@ -72,7 +72,9 @@ def style(accent: str | None, background: str | None) -> str:
     rules = f"@media screen{{:root{{{light}}}}}\n" if light else ""
     # Paper is the owner's by day; by night ours, with the text that goes with it.
     night = "--paper:#14161a;--on-paper:#a3abb6;" if background else ""
-    return rules + (f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}{night}}}}}\n" if dark or night else "")
+    return rules + (
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}{night}}}}}\n" if dark or night else ""
+    )
 
 
 def _properties(shades: colors.Shades) -> str:

@@ -1,6 +1,6 @@
 """What the public pages load, all of it from here: the owner's colours and logo, and the script of a page that may have one."""
 
-from typing import Any, Final
+from typing import Final
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -8,20 +8,24 @@ from litestar.params import FromPath
 
 from mailbase.db import Connection
 from mailbase.errors import NotFound
+from mailbase.http import preferred
 from mailbase.pages import logos
 from mailbase.pages.look import LOOK
-from mailbase.web.common import REFUSALS, asset
+from mailbase.web.common import REFUSALS, AnyRequest, asset
 
 FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 """For what has its content's hash in its address."""
 
 
 @get("/", operation_id="home", tags=["Public"], include_in_schema=False)
-async def home() -> Response[Any]:
-    """Lead on to the owner's website, or to the reference."""
+async def home(request: AnyRequest) -> Response[bytes]:
+    """Lead a browser on to the owner's website, or to the reference; programs find nothing here."""
+    if preferred(request.scope) != "html":
+        raise NotFound
     worn = LOOK.get()
     target = (worn.account.website if worn else None) or "/docs"
-    return Response(None, status_code=302, headers={"Location": target, "Cache-Control": "no-store"})
+    headers = {"Location": target, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return Response(b"", status_code=302, media_type="text/html", headers=headers)
 
 
 @get("/assets/look.css", operation_id="get_look", tags=["Public"], include_in_schema=False)
