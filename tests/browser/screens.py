@@ -28,7 +28,7 @@ async def keep(
         for scheme in schemes:
             await page.emulate_media(color_scheme=scheme)
             file = Path(folder, f"{name}-{width}-{scheme}.jpg")
-            for quality in (70, 50, 30):  # a picture for a look, not for print
+            for quality in (55, 35):  # a picture for a look, not for print
                 await page.screenshot(
                     path=file, type="jpeg", quality=quality, full_page=full, animations="disabled", caret="hide"
                 )

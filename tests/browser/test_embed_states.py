@@ -20,12 +20,17 @@ MODES = ["inline", "popup", "slide_in", "bar"]
 QUIET = ("Failed to load resource", "net::ERR")
 
 
-async def clean(page, name, *, full=False):
-    """Hold the page against axe in light and dark, and take its pictures."""
+async def clean(page, mode, state):
+    """Hold the page against axe in light and dark, and take its pictures: all of a form at rest, small ones of the other states."""
     for scheme in screens.SCHEMES:
         await page.emulate_media(color_scheme=scheme)
-        assert [f"{name} {scheme} {found}" for found in await axe.findings(page, colors=scheme == "dark")] == []
-    await screens.keep(page, name, full=full)
+        assert [f"{state} {scheme} {found}" for found in await axe.findings(page, colors=scheme == "dark")] == []
+    if state == "ready":
+        await screens.keep(page, f"{mode}-{state}", full=False)
+    elif mode in {"inline", "popup"}:
+        await screens.keep(
+            page, f"{mode}-{state}", full=False, widths=[360], schemes=["light" if mode == "inline" else "dark"]
+        )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -39,12 +44,12 @@ async def test_every_state_is_seen_and_said(browser, shop, house, keeper, mode):
     email = await shown(page, by_itself=mode != "inline")
     shift = await page.evaluate(SHIFT)
     alert, send = page.get_by_role("alert"), page.get_by_role("button", name="Subscribe")
-    await clean(page, f"{mode}-ready", full=mode == "inline")
+    await clean(page, mode, "ready")
 
     await send.click()
     await expect(email).to_be_focused()
     await expect(email).to_have_accessible_description("Please fill this in.")
-    await clean(page, f"{mode}-errors")
+    await clean(page, mode, "errors")
 
     await email.fill("ada@example.org")
     await page.get_by_label("Send me the letters.").check()
@@ -58,31 +63,31 @@ async def test_every_state_is_seen_and_said(browser, shop, house, keeper, mode):
     await send.click()
     busy = page.get_by_role("button", name="One moment…")
     await expect(busy).to_be_visible()
-    await clean(page, f"{mode}-sending")
+    await clean(page, mode, "sending")
     for _ in range(8):
         await page.clock.fast_forward(1000)
     await expect(alert).to_contain_text("longer than usual")
-    await clean(page, f"{mode}-slow")
+    await clean(page, mode, "slow")
     hold.set()
     await expect(alert).to_have_text("That did not work. Please try again.")
-    await clean(page, f"{mode}-failed")
+    await clean(page, mode, "failed")
 
     answer["status"] = 429
     await send.click()
     await expect(alert).to_contain_text("Too many tries")
-    await clean(page, f"{mode}-limited")
+    await clean(page, mode, "limited")
 
     await page.unroute_all()
     await context.set_offline(True)
     await send.click()
     await expect(alert).to_contain_text("offline")
-    await clean(page, f"{mode}-offline")
+    await clean(page, mode, "offline")
     await context.set_offline(False)
     await expect(email).to_have_value("ada@example.org")
 
     await send.click()
     await expect(page.get_by_role("heading", name="Look into your mailbox")).to_be_focused()
-    await clean(page, f"{mode}-pending")
+    await clean(page, mode, "pending")
 
     assert mode == "inline" or shift == 0
     assert [text for text in said if not any(quiet in text for quiet in QUIET)] == []
