@@ -9,9 +9,9 @@ import re
 from functools import cache
 from typing import Final, NamedTuple
 
-# Assigned country codes of two and three digits; 1 and 7 are those of ten-digit plans.
+# Assigned country codes. 7 (Russia, Kazakhstan) stands apart: all its numbers have ten digits, and typing one digit short is common.
 _CODES: Final = (
-    "20|27|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
+    "1|20|27|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
     "|21[12368]|2[2-46][0-9]|25[0-8]|29[01789]|35[0-9]|37[0-8]|38[0-35-79]|42[013]|50[0-9]|59[0-9]|67[02-9]|68[0-35-9]|69[0-2]"
     "|85[02356]|87[08]|88[01236]|96[0-8]|97[0-79]|99[2-68]"
 )
@@ -99,7 +99,7 @@ def home(locale: str | None) -> str | None:
 def pattern(country: str | None) -> str:
     """Return what is accepted, as a regular expression both Python and browsers read (it matches a whole value)."""
     digit = f"(?:{_GAP}[0-9])"
-    kinds = [rf"(?:\+|00){_GAP}(?:[17]{_GAP}[2-9]{digit}{{9}}|(?:{_CODES}){digit}{{5,12}})"]
+    kinds = [rf"(?:\+|00){_GAP}(?:7{_GAP}[3-9]{digit}{{9}}|(?:{_CODES}){digit}{{5,12}})"]
     if plan := COUNTRIES.get(country or ""):
         for before in plan.before:
             dialled = "".join(f"{number}{_GAP}" for number in before)
