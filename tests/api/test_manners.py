@@ -71,7 +71,8 @@ async def test_unknown_parameters_are_refused(client: httpx.AsyncClient, keyed: 
 
 async def test_unknown_paths_and_methods(client: httpx.AsyncClient, anonymous: httpx.AsyncClient, every: list[Route]):
     """A path nobody knows is 404, a method a path does not have is 405 with the ones it has; both are problems."""
-    for path in ("/", "/nowhere", "/v1", "/v1/nowhere", "/v1/keys/1/nothing"):
+    assert_problem(await client.get("/"), 404, "not_found")
+    for path in ("/nowhere", "/v1", "/v1/nowhere", "/v1/keys/1/nothing"):
         assert_problem(await client.get(path), 404, "not_found")
         assert_problem(await anonymous.post(path), 404, "not_found")
     assert_problem(await client.get("/v1/keys/one"), 404, "not_found")
