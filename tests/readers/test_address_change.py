@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import pytest_asyncio
 
 from mailbase.optin import address_change
 from mailbase.signals import feedback
@@ -12,7 +13,7 @@ from optin.optin_kit import JSON, cool, make_form, person, submit
 NEW = "ada@elsewhere.example.com"
 
 
-@pytest.fixture(autouse=True)
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def _sender(client):
     await client.patch("/v1/settings", json={"default_from": {"name": "Shop", "email": "shop@news.example.com"}})
 
