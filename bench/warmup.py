@@ -1,7 +1,7 @@
 """Sixty days of warm-up on the real code and a real PostgreSQL: caps kept whatever happens, and the forecast against what happened.
 
 The long form of ``tests/sending/test_warmup_simulation.py``: more letters, more workers, more that goes wrong, from many seeds.
-``python bench/warmup.py [--forecasts N] [--seeds N] [--first N]``: how many of each, and the first seed.
+``python bench/warmup.py [--forecasts N] [--skip N] [--seeds N] [--first N]``: how many of each, and which to begin with.
 """
 
 import argparse
@@ -133,7 +133,9 @@ async def main(folder: Path, given: argparse.Namespace) -> bool:
         await db.close()
         async with database.open_pool(server.url, size=10) as pool:
             began = time.monotonic()
-            worst = max([await compare(pool, *one) for one in FORECASTS[: given.forecasts]], default=0.0)
+            worst = max(
+                [await compare(pool, *one) for one in FORECASTS[given.skip : given.skip + given.forecasts]], default=0.0
+            )
             if given.forecasts:
                 print(f"  the forecast was off by {100 * worst:.1f} % of a provider's letters at most (limit 5 %)")
             for seed in range(given.first, given.first + given.seeds):
@@ -148,6 +150,7 @@ async def main(folder: Path, given: argparse.Namespace) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forecasts", type=int, default=len(FORECASTS))
+    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--first", type=int, default=0)
     with tempfile.TemporaryDirectory(prefix="mailbase-warmup-") as name:

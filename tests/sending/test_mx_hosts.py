@@ -17,6 +17,8 @@ import pytest
 import trustme
 
 from dns_server import DnsServer
+from mailbase.campaigns import statistics
+from mailbase.campaigns.statistics import Deliveries, Provider
 from mailbase.config import Mx
 from mailbase.sending.mx_dns import DnsMxResolver
 from mailbase.sending.mx_transport import Directory, MxTransport
@@ -173,6 +175,10 @@ async def test_a_campaign_meets_three_tempers(db, database_url, reachable):
             assert sorted(letter[1] for letter in severe.letters) == expected["strict"]
             assert sorted(postfix.taken) == expected["fine"]
             assert severe.turned_away
+            print(
+                f"{3 * len(expected['grey'])} letters: greylisted {len(greylisting.letters)} on {greylisting.connections} connections,"
+                f" turned away {severe.turned_away} times on {severe.connections}"
+            )
             assert greylisting.seen("STARTTLS") == greylisting.connections
             assert set(re.findall(r"client=unknown\[([^\]]+)\]", postfix.log)) <= set(sources)
 
@@ -206,6 +212,9 @@ async def campaign(db, database_url, folder: Path, **env) -> dict[str, list[str]
     finally:
         assert worker.stop() == 0
     await assert_counters(db, campaign_id)
+    said = await statistics.of_campaign(db, campaign_id)
+    assert (said.recipients, said.deliveries) == (len(people), Deliveries(0, len(people), 0, 0, 0, 0, 0))
+    assert said.providers == [Provider("other", len(people), 0, 0)]
     # Greylisting cost each of its letters one attempt; being turned away cost nobody any.
     attempts = await db.fetch(
         "SELECT split_part(email, '@', 2) AS domain, min(attempts), max(attempts) FROM deliveries"
