@@ -121,7 +121,8 @@ def test_a_download_is_named_in_one_line_of_ascii(name):
 
 
 def test_a_name_in_full_beside_one_in_ascii():
-    """RFC 6266: old programs read the first, the others the second."""
+    """RFC 6266: old programs read the first, the others the second; a name without any Latin letter keeps its ending."""
+    assert disposition("Хлеб.epub").startswith('attachment; filename="download.epub"; ')
     assert disposition("Пекарня Ü.pdf") == (
         "attachment; filename=\"U.pdf\"; filename*=UTF-8''%D0%9F%D0%B5%D0%BA%D0%B0%D1%80%D0%BD%D1%8F%20%C3%9C.pdf"
     )

@@ -131,9 +131,12 @@ def clean_name(given: str) -> str:
 
 def disposition(filename: str) -> str:
     """Return ``Content-Disposition`` for a download (RFC 6266; the name in full by RFC 8187)."""
-    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
-    plain = re.sub(r'["\\%;]', "_", plain).strip(" .")
-    if not plain or plain.startswith("."):
-        plain = "download" + ("." + filename.rpartition(".")[2] if re.search(r"\.[A-Za-z0-9]{1,10}$", filename) else "")
+    stem, dot, ending = filename.rpartition(".") if "." in filename else (filename, "", "")
+    plain = f"{_ascii(stem) or 'download'}{dot and '.'}{_ascii(ending)}".rstrip(".")
     full = quote(filename, safe="!#$&+-.^_`|~")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"
+
+
+def _ascii(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r'["\\%;]', "_", plain).strip(" .")

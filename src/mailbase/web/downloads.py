@@ -92,11 +92,14 @@ async def download(
         return Response(b"", status_code=status, headers=headers)
 
     async def pieces() -> AsyncGenerator[bytes]:
+        left = whole.length
         async for piece in magnet_files.stream(pool, file.content_id, whole):
+            left -= len(piece)
+            # Before the last piece: once a client has that, it hangs up, and what runs here ends.
+            if not left and counts and whole.last == file.size - 1:
+                async with pool.acquire(timeout=30) as own, own.transaction():
+                    await magnets.count(own, form_id, subscriber_id)
             yield piece
-        if counts and whole.last == file.size - 1:
-            async with pool.acquire(timeout=30) as own, own.transaction():
-                await magnets.count(own, form_id, subscriber_id)
 
     return Stream(pieces(), status_code=status, headers=headers)
 
