@@ -6,10 +6,10 @@
   const script = document.currentScript || document.querySelector('script[src*="/embed/v1.js"]');
   const host = new URL(script?.src || location).origin;
   const css = `
-:host{display:block;max-width:var(--mailbase-width,30em);line-height:1.5;--a:var(--mailbase-accent,#2a67d4);--on:var(--mailbase-on-accent,#fff);--r:var(--mailbase-radius,.6em);--b:var(--mailbase-bad,color-mix(in oklab,#d3281c 70%,currentcolor))}
+:host{display:block;max-width:var(--mailbase-width,30em);line-height:1.5;--a:var(--mailbase-accent,#2a67d4);--on:var(--mailbase-on-accent,#fff);--r:var(--mailbase-radius,.6em);--b:var(--mailbase-bad,color-mix(in oklab,#d3281c 80%,currentcolor))}
 *{box-sizing:border-box;margin:0}
 form,.field,fieldset,.head{display:grid;gap:1.1em;min-width:0}
-h2{font-size:1.3em;line-height:1.25;outline:0}
+h2{font-size:1.3em;line-height:1.25}
 .head{gap:.4em;margin-bottom:1.2em}
 .field{gap:.35em}
 .field label,legend{font-weight:600}
@@ -26,12 +26,14 @@ small,.fault{display:block}
 label>small,legend>small{display:inline}
 button{min-height:3em;padding:.6em 1.5em;font-weight:600;border:0;background:var(--a);color:var(--on);cursor:pointer}
 :focus-visible{outline:3px solid color-mix(in srgb,var(--a) 60%,currentcolor);outline-offset:2px}
+h2:focus{outline:0}
 [aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
 @keyframes turn{to{rotate:1turn}}
 [aria-invalid]{border-color:var(--b)}
 .fault{color:var(--b);font-size:.88em}
 .fault:empty{display:none}
-.say{padding:.7em .9em;border-radius:var(--r);background:color-mix(in srgb,currentcolor 9%,transparent)}
+.say{padding:.7em .9em;border-inline-start:3px solid var(--b);background:color-mix(in srgb,currentcolor 8%,transparent)}
+[aria-busy] .say{border-color:var(--a)}
 .say:empty,.away{position:absolute;clip-path:inset(50%)}
 .done h2::before{content:"✓";display:grid;place-items:center;width:1.9em;height:1.9em;margin-bottom:.5em;border-radius:50%;background:var(--a);color:var(--on)}
 .dark{color-scheme:dark}

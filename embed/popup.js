@@ -18,8 +18,8 @@ dialog::backdrop{background:rgb(12 16 22/.55);animation:fade .3s}
 .bar .field{flex:1 1 15rem}
 .bar [type=submit]{flex:1 0 auto}
 .bar fieldset,.bar .tick,.bar .note,.bar .say:not(:empty){flex:1 1 100%}
-.sheet{inset:auto 0 0;margin:0;width:100%;max-height:55dvh;border-end-start-radius:0;border-end-end-radius:0}
-.sheet .inner{padding:1.25rem}
+@media(max-width:600px){.bar,div.popup,.slide_in{inset:auto 0 0;margin:0;width:100%;height:auto;max-height:55dvh;border-end-start-radius:0;border-end-end-radius:0}
+.over .inner{padding:1.25rem}}
 @keyframes rise{from{opacity:0;translate:0 1.25rem}}
 @keyframes fade{from{opacity:0}}`;
 
@@ -80,7 +80,7 @@ export const overlay = (place, config, root, kit) => {
     const inner = make("div", { class: "inner" });
     const shut = make("button", { type: "button", class: "shut", "aria-label": texts.close }, "×");
     const panel = make(modal ? "dialog" : "div", {
-      class: `over ${mode} ${mode !== "bar" && isPhone() ? "sheet" : ""}`, role: "dialog", "aria-modal": modal ? "true" : null,
+      class: `over ${mode}`, role: "dialog", "aria-modal": modal ? "true" : null,
       "aria-labelledby": "title", popover: modal ? null : "manual", tabindex: "-1",
     }, inner, shut);
     root.append(panel);

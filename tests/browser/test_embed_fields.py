@@ -41,7 +41,7 @@ async def test_every_kind_of_field_reaches_its_attribute(browser, shop, house, k
     await page.get_by_label("It is a gift").check()
     await page.get_by_label("News").check()
     assert await axe.findings(page) == []
-    await screens.keep(page, "fields")
+    await screens.keep(page, "fields", widths=[360, 1280])
     await page.get_by_role("button", name="Subscribe").click()
     await expect(page.get_by_role("heading", name="Look into your mailbox")).to_be_focused()
     row = await records.fetchrow(STORED, "fred@example.org")
@@ -111,7 +111,7 @@ async def test_a_second_step_asks_more_and_loses_nothing(browser, shop, house, k
         assert await records.fetchval("SELECT count(*) FROM messages WHERE email_key = $1", f"{who}@example.org") == 1
         if city:
             assert await axe.findings(page) == []
-            await screens.keep(page, "second-step")
+            await screens.keep(page, "second-step", widths=[360])
             await page.get_by_label("City").fill(city)
             await page.get_by_label("Phone").fill("tomorrow")
             await page.get_by_role("button", name="Send").click()

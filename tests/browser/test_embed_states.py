@@ -26,7 +26,8 @@ async def clean(page, mode, state):
         await page.emulate_media(color_scheme=scheme)
         assert [f"{state} {scheme} {found}" for found in await axe.findings(page, colors=scheme == "dark")] == []
     if state == "ready":
-        await screens.keep(page, f"{mode}-{state}", full=False)
+        await screens.keep(page, f"{mode}-{state}", full=False, widths=[360, 1280])
+        await screens.keep(page, f"{mode}-{state}", full=False, widths=[768], schemes=["light"])
     elif mode in {"inline", "popup"}:
         await screens.keep(
             page, f"{mode}-{state}", full=False, widths=[360], schemes=["light" if mode == "inline" else "dark"]
