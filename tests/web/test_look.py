@@ -19,6 +19,7 @@ from mailbase.pages.words import Languages, built_in, with_files
 from optin.optin_kit import last_link, make_form, submit
 
 HTML = {"Accept": "text/html"}
+KIND = "application/x-www-form-urlencoded"
 COLOR = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 SPOKEN = Languages(built_in())
 
@@ -301,10 +302,14 @@ async def test_the_look_of_a_database_that_is_away(app, anonymous, client):
     app.state.pool = Away()
     try:
         page = await anonymous.get("/nothing/here", headers=HTML)
+        away = await anonymous.get("/c/nonsense", headers=HTML)
     finally:
         app.state.pool = pool
     assert page.status_code == 404
     assert "Bakery" in page.text
+    assert away.status_code == 503
+    assert "Back in a moment</h1>" in away.text
+    assert away.headers["x-request-id"] in away.text
 
 
 def look_is_stale() -> float:
@@ -370,6 +375,21 @@ async def test_refusals_are_pages_of_the_house(anonymous):
         assert answer.headers["x-robots-tag"].startswith("noindex")
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "Здесь ничего нет" in (await anonymous.get(path, headers={**HTML, "Accept-Language": "ru"})).text
+
+
+async def test_what_a_form_refuses_is_a_page_too(client, anonymous):
+    """Too much, from a page it is not for, or too often: each is said in the house's words, the last with how long to wait."""
+    form = await make_form(client, allowed_origins=["https://bakery.example"])
+    path = f"/f/{form['key']}"
+    large = await anonymous.post(path, content=b"x" * 1_100_000, headers={**HTML, "Content-Type": KIND})
+    assert (large.status_code, "That was too much</h1>" in large.text) == (413, True)
+    foreign = await anonymous.get(f"{path}/config.json", headers={**HTML, "Origin": "https://elsewhere.example"})
+    assert (foreign.status_code, "Not from this page</h1>" in foreign.text) == (403, True)
+    for _ in range(200):
+        slow = await anonymous.post(path, data={"email": "x"}, headers=HTML)
+        if slow.status_code == 429:
+            break
+    assert re.search(rf"try again in {slow.headers['retry-after']} seconds?\.", slow.text)
 
 
 def test_an_accent_makes_rules_for_day_and_night():
