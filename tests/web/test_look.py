@@ -182,7 +182,7 @@ async def test_the_logo(client: httpx.AsyncClient, anonymous: httpx.AsyncClient)
     assert (await client.get("/v1/settings")).json()["logo"] is None
     assert (await anonymous.get(path)).status_code == 404
     assert (await anonymous.get("/assets/logo-")).status_code == 404
-    assert '<span class="name">Bakery</span>' in (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text
+    assert '<span class="name" dir="auto">Bakery</span>' in (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text
 
 
 OWN = (
