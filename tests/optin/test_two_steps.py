@@ -118,10 +118,12 @@ async def test_answers_add_and_never_overwrite(client, anonymous, db):
 
 
 async def test_who_confirms_first_loses_no_answer(client, anonymous, db):
-    """The second step after the confirmation fills what is still empty."""
+    """The second step after the confirmation fills what is still empty, even if somebody has typed the address again meanwhile."""
     form = await two_steps(client)
     token = await begin(anonymous, form)
     await anonymous.post(await last_link(db))
+    await cool(db)
+    await begin(anonymous, form, city="Elsewhere")
     await go_on(anonymous, form, token, size="M")
     assert (await person(client))["attributes"] == {"city": "London", "size": "M"}
 
@@ -196,6 +198,17 @@ async def test_one_more_thing_is_asked_after_confirming(client, anonymous, db):
     assert (await person(client))["attributes"] == {"city": "London", "pet": "Cat"}
     await anonymous.post(f"/f/{form['key']}/profile", data={"_more": token, "pet": "Dog"})
     assert (await person(client))["attributes"]["pet"] == "Dog"
+
+
+async def test_a_step_sent_again_is_noted_once(client, anonymous, db):
+    """Whoever holds a token cannot make a person's timeline grow."""
+    form = await two_steps(client)
+    token = await begin(anonymous, form)
+    for size in ("S", "M", "S"):
+        await go_on(anonymous, form, token, size=size)
+    assert await db.fetchval("SELECT count(*) FROM subscriber_events WHERE data ->> 'step' = '2'") == 1
+    await anonymous.post(await last_link(db))
+    assert (await person(client))["attributes"]["size"] == "S"
 
 
 async def test_who_has_left_is_not_written_to(client, anonymous, db):

@@ -62,7 +62,7 @@ def read(tokens: Tokens, step: Step, token: str, form: Form, *, now: datetime) -
 
 
 WHOSE = """
-SELECT subscriber_id FROM submissions WHERE id = $1 AND form_id = $2
+SELECT subscriber_id, more_at IS NULL AS first FROM submissions WHERE id = $1 AND form_id = $2
 """
 
 HOLD = """
@@ -96,22 +96,25 @@ async def add(db: Connection, desk: Desk, form: Form, ticket: Ticket, answers: M
     if not answers or await submissions.add_answers(db, ticket.number, dict(answers)):
         return
     # The person first, then the submission: erasing somebody goes the same way.
-    subscriber_id = await db.fetchval(WHOSE, ticket.number, form.id)
-    person = await db.fetchrow(HOLD, subscriber_id) if subscriber_id is not None else None
+    whose = await db.fetchrow(WHOSE, ticket.number, form.id)
+    if whose is None or whose["subscriber_id"] is None:
+        return
+    subscriber_id: int = whose["subscriber_id"]
+    person = await db.fetchrow(HOLD, subscriber_id)
     if person is None:
         return
     sent = await db.fetchrow(NOTE, ticket.number, form.id, dict(answers))
     if sent is None:
         return
-    await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"step": 2})
-    erased = suppressions.erased_value(person["email_key"], desk.erasure_key)
-    opened = await db.fetchrow(OPEN, subscriber_id, erased)
+    if whose["first"]:
+        await timeline.note(db, subscriber_id, "submitted", form_id=form.id, data={"step": 2})
+    if sent["outcome"] == "activated" or await db.fetchval(ANSWERED, subscriber_id, form.id, sent["at"]):
+        if person["status"] == "active":
+            await db.execute(FILL, subscriber_id, dict(answers))
+        return
+    opened = await db.fetchrow(OPEN, subscriber_id, suppressions.erased_value(person["email_key"], desk.erasure_key))
     if opened is not None and (acts := _joined(acts_of(opened["evidence"]), form, ticket, answers, sent)):
         await db.execute(KEEP, opened["id"], {"acts": msgspec.to_builtins(acts)})
-    elif person["status"] == "active" and (
-        sent["outcome"] == "activated" or await db.fetchval(ANSWERED, subscriber_id, form.id, sent["at"])
-    ):
-        await db.execute(FILL, subscriber_id, dict(answers))
 
 
 def _joined(acts: list[Act], form: Form, ticket: Ticket, answers: Mapping[str, Any], sent: Any) -> list[Act] | None:
@@ -137,7 +140,7 @@ async def complete(db: Connection, ticket: Ticket, answers: Mapping[str, Any]) -
     if person is None or person["status"] != "active":
         raise Gone("this person is no longer there")
     together = {**person["attributes"], **answers}
-    if not answers or len(together) > 64 or len(msgspec.json.encode(together)) > 16_384:
+    if together == person["attributes"] or len(together) > 64 or len(msgspec.json.encode(together)) > 16_384:
         return
     await subscribers.merge(db, ticket.number, Details(attributes=dict(answers)))
     await timeline.note(db, ticket.number, "updated", form_id=ticket.form_id, data={"step": 3})
