@@ -12,7 +12,7 @@ from mailbase.audience.forms import Form, FormInterest
 from mailbase.errors import Invalid
 from mailbase.optin import entry
 from mailbase.optin.letter import Asked, compose
-from mailbase.web.words import choose
+from mailbase.pages.words import choose
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 FORM = Form(

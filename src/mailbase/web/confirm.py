@@ -14,6 +14,7 @@ from mailbase.errors import Gone, NotFound
 from mailbase.optin import magnets
 from mailbase.optin.confirm import Asked, confirm, form_key, look
 from mailbase.pages import engine
+from mailbase.pages.words import words
 from mailbase.tokens import Tokens
 from mailbase.web.common import (
     REFUSALS,
@@ -28,7 +29,6 @@ from mailbase.web.common import (
     witness,
 )
 from mailbase.web.form_more import one_more
-from mailbase.web.words import words
 
 
 def _read(tokens: Tokens, token: str) -> int:

@@ -23,10 +23,10 @@ from mailbase.optin import magnet_files, magnets
 from mailbase.optin.magnet_files import Part
 from mailbase.optin.magnet_types import UNKNOWN, disposition
 from mailbase.optin.magnets import File, Opened
+from mailbase.pages.words import words
 from mailbase.signals.machines import by_agent, by_network
 from mailbase.tokens import Tokens
 from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, language_of, message, page, problem, wants_json
-from mailbase.web.words import words
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 UNSATISFIABLE: Final = Part(0, -1)

@@ -15,9 +15,9 @@ from mailbase.db import Connection
 from mailbase.errors import Forbidden, RateLimited
 from mailbase.http import client_ip, header
 from mailbase.optin import limits
+from mailbase.pages.words import Language
 from mailbase.web import bodies
 from mailbase.web.common import AnyRequest, language_of
-from mailbase.web.words import Language
 
 MOST_TEXT: Final = 500
 UTM: Final = re.compile(r"_?(utm_(?:source|medium|campaign|term|content))")

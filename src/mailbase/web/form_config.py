@@ -11,8 +11,8 @@ from mailbase.audience.forms import Form
 from mailbase.optin import field_rules
 from mailbase.optin.address_hints import PROVIDERS
 from mailbase.optin.words import mistakes
+from mailbase.pages.words import Language, words
 from mailbase.web.form_words import button_of, more_words, note_of, pending_words, title_of
-from mailbase.web.words import Language, words
 
 VERSION_LENGTH: Final = 12
 AFTERWARDS: Final = 2

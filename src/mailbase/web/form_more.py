@@ -18,6 +18,7 @@ from mailbase.errors import Gone, Invalid, MailbaseError
 from mailbase.http import work_of
 from mailbase.optin import entry, limits, more
 from mailbase.optin.more import Ticket
+from mailbase.pages.words import Language, words
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
 from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, message, refuse, wants_json
@@ -25,7 +26,6 @@ from mailbase.web.form_access import count, form_of, language_for, text, with_or
 from mailbase.web.form_config import AFTERWARDS
 from mailbase.web.form_pages import asked, more_page, one_more_page
 from mailbase.web.form_words import pending_words, title_of
-from mailbase.web.words import Language, words
 
 LAST: Final = 3
 """The step on the page after confirming."""

@@ -8,10 +8,10 @@ from litestar import Response
 from mailbase.audience.forms import Form
 from mailbase.errors import FieldError
 from mailbase.optin.entry import PARTS
+from mailbase.pages.words import Language, words
 from mailbase.web.common import page
 from mailbase.web.form_config import AFTERWARDS, consents_of, fields_of
 from mailbase.web.form_words import button_of, more_words, note_of, title_of
-from mailbase.web.words import Language, words
 
 Values = Mapping[str, Sequence[Any]]
 

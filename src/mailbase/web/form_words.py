@@ -1,7 +1,7 @@
 """What a form says: its owner's words, else those of the page's language."""
 
 from mailbase.audience.forms import Form
-from mailbase.web.words import Language, words
+from mailbase.pages.words import Language, words
 
 
 def title_of(form: Form) -> str:

@@ -19,11 +19,11 @@ from mailbase.db import Connection
 from mailbase.errors import Invalid
 from mailbase.optin import magnets
 from mailbase.pages.engine import address, asset
+from mailbase.pages.words import Language, words
 from mailbase.web.common import REFUSALS, AnyRequest, desk_of, page
 from mailbase.web.form_access import language_for
 from mailbase.web.form_words import title_of
 from mailbase.web.qr import code_of, source_of, svg
-from mailbase.web.words import Language, words
 
 LONGEST_HEADLINE: Final = 120
 LONGEST_LINE: Final = 120

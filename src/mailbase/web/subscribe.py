@@ -23,6 +23,7 @@ from mailbase.http import asked_head, client_ip, header, work_of
 from mailbase.optin import entry, limits, protection
 from mailbase.optin.protection import Given, Guard
 from mailbase.optin.submit import Visitor, submit
+from mailbase.pages.words import Language
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
 from mailbase.web.common import (
@@ -49,7 +50,6 @@ from mailbase.web.form_events import is_person
 from mailbase.web.form_more import thanks, ticket_for
 from mailbase.web.form_pages import form_page, more_page
 from mailbase.web.form_words import said_by
-from mailbase.web.words import Language
 
 PACE: Final = 0.04
 """Answers to submissions leave at multiples of so many seconds."""

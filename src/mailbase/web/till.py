@@ -28,6 +28,7 @@ from mailbase.optin.limits import Limit
 from mailbase.optin.submit import Visitor, submit
 from mailbase.optin.tills import Till
 from mailbase.optin.words import mistakes
+from mailbase.pages.words import Language, words
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
 from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, message, page, refuse, wants_json, witness
@@ -35,7 +36,6 @@ from mailbase.web.form_access import form_of, language_for, text
 from mailbase.web.form_config import consents_of, fields_of
 from mailbase.web.form_pages import shown
 from mailbase.web.form_words import button_of, note_of, said_by, title_of
-from mailbase.web.words import Language, words
 
 PER_TILL: Final = (Limit("till", 60, 60), Limit("till", 1500, 3600))
 """A queue that was kept for an hour is through in some minutes."""
