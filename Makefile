@@ -55,7 +55,7 @@ screens: .venv/dev  ## take the pictures in docs/screens anew
 chaos: .venv/dev  ## 10,000 letters through kills, stops and a rough server, every row counted (SEED=, LETTERS=)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(LETTERS),--letters $(LETTERS))
 
-BENCHES := signing sending imports pixel stats rest bounces scale forms
+BENCHES := signing sending imports pixel stats rest bounces scale forms embed
 
 bench: .venv/dev  ## ratios against limits measured in the same run (bench/past.py and bench/warmup.py take longer: by hand)
 	@missed=""; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python bench/$$name.py || missed="$$missed $$name"; done; \
