@@ -45,6 +45,9 @@ async def test_every_dimension_is_counted(client, anonymous, db):
     await anonymous.post(await last_link(db))
     found = await stats(client, form)
     assert (found["views"], found["starts"], found["submits"], found["confirmed"]) == (4, 1, 1, 1)
+    taken = "SELECT count(*) FROM submissions WHERE outcome IN ('accepted', 'activated')"
+    assert await db.fetchval(taken) == found["submits"]
+    assert await db.fetchval("SELECT count(*) FROM confirmations WHERE confirmed_at IS NOT NULL") == found["confirmed"]
     assert found["rates"] == {"start": 0.25, "submit": 0.25, "confirm": 1.0, "conversion": 0.25}
     all_of_it = {"views": 3, "starts": 1, "submits": 1, "confirmed": 1}
     one_view = {"views": 1, "starts": 0, "submits": 0, "confirmed": 0}

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
@@ -82,7 +83,12 @@ async def get_form_chart(
 async def compare_forms(
     db: NamedDependency[Connection],
     ids: Annotated[
-        str, QueryParameter(pattern="^[1-9][0-9]{0,17},[1-9][0-9]{0,17}$", description="Two forms' ids: `1,2`.")
+        str,
+        QueryParameter(
+            pattern="^[1-9][0-9]{0,17},[1-9][0-9]{0,17}$",
+            description="Two forms' ids.",
+            examples=[Example(value="1,2")],
+        ),
     ],
     by: Annotated[
         Literal["confirmed", "submit"] | None,
