@@ -46,6 +46,7 @@ def served(start):
     return base, [f"/f/{form['key']}" for form in forms]
 
 
+@pytest.mark.timeout(120 + SUBMISSIONS // 10)
 async def test_a_victim_gets_three_letters_a_day_at_most(served, database_url):
     """However many submissions come from however many networks, through two forms and six spellings, over a day."""
     base, forms = served

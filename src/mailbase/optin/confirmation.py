@@ -67,8 +67,8 @@ class _Person(Struct):
     email: str
     email_key: str
     domain: str
-    locale: str | None
-    stays_suppressed: bool
+    locale: str | None = None
+    stays_suppressed: bool = False
 
     @property
     def address(self) -> Address:
@@ -136,22 +136,20 @@ async def ask(
     otherwise: Sender | None = None,
     notify: bool = True,
     settings: Account | None = None,
+    new: Address | None = None,
 ) -> Outcome:
     """Send one confirmation letter for these interests (ids), consents and attributes, unless the address cools down.
 
     Call it inside a transaction. Everything given is written to the person only by the confirmation.
     It is from the form's sender, else from the settings', else from ``otherwise``. ``notify``: see ``messages.create``.
-    ``settings``: where the caller has read them already.
+    ``settings``: where the caller has read them already. ``new``: the address of a person this transaction made, whom nothing can bar.
 
     Raises:
         Invalid: ``sender_missing``, none of them says whom letters are from.
         NotFound: there is no such subscriber.
 
     """
-    row = await db.fetchrow(PERSON, subscriber_id)
-    if row is None:
-        raise NotFound("there is no such subscriber")
-    person = _Person(**row)
+    person = await _person(db, subscriber_id) if new is None else _Person(subscriber_id, new.email, new.key, new.domain)
     settings = settings or await account.get(db)
     sender = (form.definition.from_ if form else None) or settings.default_from or otherwise
     if sender is None:
@@ -171,7 +169,8 @@ async def ask(
         )
     ]
     chosen = list(interests)
-    opened = await db.fetchrow(OPEN, person.id, suppressions.erased_value(person.email_key, desk.erasure_key))
+    erased = suppressions.erased_value(person.email_key, desk.erasure_key)
+    opened = await db.fetchrow(OPEN, person.id, erased) if new is None else None
     if opened is not None:
         acts = [*acts_of(opened["evidence"]), *acts][-MOST_ACTS:]
         chosen += opened["interests"]
@@ -203,6 +202,13 @@ async def ask(
     message_id, _ = await messages.create(db, message, notify=notify)
     await db.execute(ASKED, created["id"], message_id)
     return "accepted"
+
+
+async def _person(db: Connection, subscriber_id: int) -> _Person:
+    row = await db.fetchrow(PERSON, subscriber_id)
+    if row is None:
+        raise NotFound("there is no such subscriber")
+    return _Person(**row)
 
 
 def title_of(form: Form | None, otherwise: str) -> str:

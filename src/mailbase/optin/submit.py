@@ -262,6 +262,7 @@ async def _take_in(db: Connection, desk: Desk, case: _Case, *, barred: bool) -> 
             locale=visitor.locale,
             notify=case.notify,
             settings=case.settings,
+            new=entry.address if made is not None else None,
         )
     except Invalid as error:
         if error.code != "sender_missing":
