@@ -212,7 +212,10 @@ async def test_a_till_has_a_limit_of_its_own(client, anonymous):
     """More guests than one network may be, fewer than a stolen link would like to be."""
     form = await make_form(client)
     till = await make_till(client, form)
-    answers = [await anonymous.post(path_of(till), data={"email": "nobody"}, headers=JSON) for _ in range(61)]
-    assert [answer.status_code for answer in answers] == [422] * 60 + [429]
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    statuses = []
+    while len(statuses) < 130 and 429 not in statuses:  # a minute may end meanwhile, and its count with it
+        answer = await anonymous.post(path_of(till), data={"email": "nobody"}, headers=JSON)
+        statuses.append(answer.status_code)
+    assert (set(statuses[:60]), statuses[-1]) == ({422}, 429)
+    assert int(answer.headers["retry-after"]) >= 1
     assert (await anonymous.post(f"/f/{form['key']}", data=ENTRY, headers=JSON)).status_code == 202

@@ -54,7 +54,7 @@ RUSSIAN: Final = Words(
     valid="Ссылка работает {days} дней. Потом на её странице можно попросить новую.",
     fallback="Кнопка не работает? Откройте этот адрес:",
     plain="Откройте этот адрес:",
-    why="Вы получили это письмо, потому что попросили об этом в «{title}».",
+    why="Вы получили это письмо, потому что попросили об этом в форме «{title}».",
     megabytes="{n} МБ",
     kilobytes="{n} КБ",
     point=",",
@@ -100,7 +100,7 @@ def compose(given: Given) -> Rendered:
     text = templates.render(_source("magnet.txt"), html=False, variables=variables)
     return Rendered(
         subject=subject,
-        text="\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n",
+        text=text.strip() + "\n",
         html=templates.render(_source("magnet.html"), html=True, variables=variables),
     )
 
@@ -111,4 +111,5 @@ def size_of(size: int | None, said: Words) -> str:
         return ""
     if size < 1_000_000:
         return said.kilobytes.format(n=max(1, round(size / 1000)))
-    return said.megabytes.format(n=f"{size / 1_000_000:.1f}".replace(".", said.point))
+    digits = 0 if size >= 10_000_000 else 1
+    return said.megabytes.format(n=f"{size / 1_000_000:.{digits}f}".replace(".", said.point))
