@@ -27,6 +27,7 @@ from mailbase.campaigns import fan_out
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
 from mailbase.jobs import arq_worker, cron, runner
+from mailbase.pages.words import SPOKEN, Languages, with_files
 from mailbase.sending import counters, journal, messages, provider_lookup, providers, relays, sweep
 from mailbase.sending.compose import Streams
 from mailbase.sending.crew import Crew
@@ -60,6 +61,7 @@ async def run(settings: Settings, *, lease: timedelta = LEASE) -> None:
         ConfigError: the secret key is not the one the stored secrets were encrypted under.
 
     """
+    SPOKEN.set(Languages(with_files(settings.data_dir / "locales")))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,7 +16,7 @@ from mailbase.errors import Invalid
 from mailbase.pages import colors, engine, logos, look
 from mailbase.pages.samples import PAGES, samples
 from mailbase.pages.words import Languages, built_in, with_files
-from optin.optin_kit import last_link, make_form, submit
+from optin.optin_kit import ENTRY, last_link, make_form, submit
 
 HTML = {"Accept": "text/html"}
 KIND = "application/x-www-form-urlencoded"
@@ -182,7 +182,9 @@ async def test_the_logo(client: httpx.AsyncClient, anonymous: httpx.AsyncClient)
     assert (await client.get("/v1/settings")).json()["logo"] is None
     assert (await anonymous.get(path)).status_code == 404
     assert (await anonymous.get("/assets/logo-")).status_code == 404
-    assert '<span class="name" dir="auto">Bakery</span>' in (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text
+    assert (
+        '<span class="name" dir="auto">Bakery</span>' in (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text
+    )
 
 
 OWN = (
@@ -280,16 +282,26 @@ async def test_every_page_is_small(client: httpx.AsyncClient):
     assert len(gzip.compress(engine.asset("pages.css"))) <= 3 * 1024
 
 
-async def test_a_language_by_a_file(app, client, anonymous, settings):
-    """A language of the owner's is chosen by the browser and runs the way its script runs."""
+async def test_a_language_by_a_file(app, client, anonymous, settings, db):
+    """A language of the owner's is chosen by the browser, runs the way its script runs, and is that of mistakes and letters as well."""
     folder = settings.data_dir / "locales"
     folder.mkdir()
-    (folder / "he.toml").write_text('[language]\ndirection = "rtl"\n[form]\nsubscribe = "הרשמה"\n', encoding="utf-8")
+    (folder / "he.toml").write_text(
+        '[language]\ndirection = "rtl"\n[form]\nsubscribe = "הרשמה"\n[letter]\nbutton = "כן"\n[mistakes]\nrequired = "חסר"\n',
+        encoding="utf-8",
+    )
     app.state.tables = with_files(folder)
     form = await make_form(client)
     page = (await anonymous.get(f"/f/{form['key']}", headers={**HTML, "Accept-Language": "he-IL"})).text
     assert '<html lang="he" dir="rtl">' in page
     assert "הרשמה</button>" in page
+    hebrew = {**HTML, "Accept-Language": "he-IL"}
+    assert "חסר" in (await anonymous.post(f"/f/{form['key']}", data={"email": ""}, headers=hebrew)).text
+    await anonymous.post(f"/f/{form['key']}", data={**ENTRY}, headers=hebrew)
+    letter = await db.fetchrow("SELECT html, subject FROM messages")
+    assert "כן" in letter["html"]
+    assert 'lang="he"' in letter["html"]
+    assert letter["subject"] == "Please confirm: Field notes"
 
 
 async def test_the_look_of_a_database_that_is_away(app, anonymous, client):

@@ -16,7 +16,7 @@ from mailbase.errors import FieldError, Invalid
 from mailbase.letters import templates
 from mailbase.letters.compile import compile_variables
 from mailbase.letters.content import Content, Rendered
-from mailbase.optin.words import language, words
+from mailbase.optin.words import letter_language, words
 
 HERE: Final = Path(__file__).parent
 SAMPLE_URL: Final = "https://example.com/c/sample"
@@ -63,7 +63,7 @@ def compose(asked: Asked, own: Confirmation | None) -> Rendered:
     variables |= {
         "words": msgspec.structs.asdict(said),
         "title": asked.title,
-        "lang": language(asked.locale),
+        "lang": letter_language(asked.locale),
         "postal_lines": postal_lines,
     }
     if own.subject is not None:

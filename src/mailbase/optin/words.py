@@ -1,8 +1,9 @@
-"""What the confirmation letter says, in English and Russian; any other language reads English."""
+"""What the confirmation letter says, and what stands beside a field that is wrong; from the files of the pages' words."""
 
-from typing import Final
-
+import msgspec
 from msgspec import Struct
+
+from mailbase.pages.words import Language, spoken
 
 
 class Words(Struct, frozen=True):
@@ -20,39 +21,18 @@ class Words(Struct, frozen=True):
     ignore: str
 
 
-ENGLISH: Final = Words(
-    subject="Please confirm: {title}",
-    preview="One click, and you are subscribed.",
-    heading="Is this your address?",
-    lead="Somebody, hopefully you, asked for our letters to come here. Press the button, and they will.",
-    chosen="You chose:",
-    button="Yes, subscribe me",
-    open="Open this link and press the button on the page:",
-    agreed="You agree to this:",
-    fallback="The button does not work? Open this address:",
-    ignore="You did not ask for this? Then do nothing: without your confirmation we write no more.",
-)
-RUSSIAN: Final = Words(
-    subject="Подтвердите подписку: {title}",
-    preview="Одно нажатие, и вы подписаны.",
-    heading="Это ваш адрес?",
-    lead="Кто-то, надеемся, что вы, попросил присылать сюда наши письма. Нажмите кнопку, и мы начнём.",
-    chosen="Вы выбрали:",
-    button="Да, подписаться",
-    open="Откройте ссылку и нажмите кнопку на странице:",
-    agreed="Вы соглашаетесь с этим:",
-    fallback="Кнопка не работает? Откройте этот адрес:",
-    ignore="Вы об этом не просили? Просто ничего не делайте: без подтверждения мы больше не напишем.",
-)
-
-
 def words(locale: str | None) -> Words:
     """Return the words for a language tag."""
-    return RUSSIAN if language(locale) == "ru" else ENGLISH
+    return msgspec.convert(spoken().words(spoken().choose(locale)).table["letter"], Words)
+
+
+def letter_language(locale: str | None) -> Language:
+    """Return the language ``words`` answers in."""
+    return spoken().choose(locale)
 
 
 def language(locale: str | None) -> str:
-    """Return ``ru`` or ``en``."""
+    """Return ``ru`` or ``en``, for letters that speak no other."""
     return "ru" if (locale or "").lower().replace("_", "-").split("-")[0] == "ru" else "en"
 
 
@@ -73,36 +53,6 @@ class Mistakes(Struct, frozen=True):
     role_address: str
 
 
-ENGLISH_MISTAKES: Final = Mistakes(
-    required="Please fill this in.",
-    invalid_email="This is not an e-mail address we can write to.",
-    invalid_phone="This is not a telephone number.",
-    invalid_date="Please give a date.",
-    invalid_number="Please give a number.",
-    invalid_option="Please choose one of the options.",
-    invalid_value="This cannot be accepted.",
-    too_long="This is too long.",
-    unknown_interest="This topic is not on offer.",
-    consent_required="We need your consent for this.",
-    disposable_address="Please use an address you will still read next week.",
-    role_address="Please use your own address, not one of an office.",
-)
-RUSSIAN_MISTAKES: Final = Mistakes(
-    required="Заполните это поле.",
-    invalid_email="На такой адрес мы не сможем написать.",
-    invalid_phone="Это не похоже на номер телефона.",
-    invalid_date="Укажите дату.",
-    invalid_number="Укажите число.",
-    invalid_option="Выберите один из вариантов.",
-    invalid_value="Такое значение не подходит.",
-    too_long="Слишком длинно.",
-    unknown_interest="Такой темы нет.",
-    consent_required="Нам нужно ваше согласие.",
-    disposable_address="Укажите адрес, который вы будете читать и через неделю.",
-    role_address="Укажите свой личный адрес, а не общий адрес отдела.",
-)
-
-
 def mistakes(locale: str | None) -> Mistakes:
     """Return the sentences for a language tag."""
-    return RUSSIAN_MISTAKES if language(locale) == "ru" else ENGLISH_MISTAKES
+    return msgspec.convert(spoken().words(spoken().choose(locale)).table["mistakes"], Mistakes)

@@ -34,7 +34,7 @@ from mailbase.optin.confirm import Witness
 from mailbase.optin.confirmation import Desk
 from mailbase.pages import engine, look
 from mailbase.pages.look import LOOK, Look
-from mailbase.pages.words import Language, choose, spoken, words
+from mailbase.pages.words import SPOKEN, Language, Languages, choose, spoken, words
 
 FRESH: Final = 1.0
 """Seconds a process goes on with the look it read."""
@@ -59,11 +59,12 @@ logger = logging.getLogger(__name__)
 
 async def dress(request: AnyRequest) -> None:
     """Have the answer wear what the owner chose. Called before every handler; no failure here takes a page down."""
-    if "Public" not in (request.route_handler.tags or ()):
-        return
     state = request.app.state
     worn: tuple[float, Look] | None = state.look
     now = time.monotonic()
+    if "Public" not in (request.route_handler.tags or ()):
+        SPOKEN.set(worn[1].languages if worn else Languages(state.tables))  # for letters written on the owner's word
+        return
     if worn is None or worn[0] < now - FRESH:
         if worn is not None:
             state.look = now, worn[1]  # whoever comes meanwhile does not read it, too
