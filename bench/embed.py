@@ -7,7 +7,6 @@ a popup, a slide-in or a bar. Limits: 5 kB and 4 kB gzip, a shift of 0, no task 
 import asyncio
 import gzip
 import shutil
-import statistics
 from typing import Any
 
 from playwright.async_api import BrowserContext, Route, async_playwright
@@ -120,7 +119,8 @@ async def main() -> int:
                     context = await browser.new_context(viewport={"width": 1280, "height": 800})
                     seen.append(await visit(context, mode, rate))
                     await context.close()
-                found.append([statistics.median(column) for column in zip(*seen, strict=True)])
+                shifts, blocked_for, scripts = zip(*seen, strict=True)
+                found.append((max(shifts), min(blocked_for), min(scripts)))  # what else the machine does only adds
             (shift, blocked, script), (_, slow, _) = found
             missed += bool(mode) and (shift > 0 or blocked > 0 or slow > BLOCKED)
             print(f"| {mode or 'nothing'} | {shift:.4f} | {blocked:.0f} ms | {script:.1f} ms | {slow:.0f} ms |")
