@@ -97,7 +97,7 @@ def svg(code: segno.QRCode, *, name: str, label: str = "", size: int | None = No
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{pixels}" height="{pixels * height / width:g}"'
         f' viewBox="0 0 {width} {height:g}"><title>{escape(name)}</title><path fill="#fff" d="M0 0h{width}v{height:g}H0z"/>'
-        f'<path fill="#000" shape-rendering="crispEdges" d="{"".join(runs)}"/>{"".join(texts)}</svg>'
+        f'<path id="code" fill="#000" shape-rendering="crispEdges" d="{"".join(runs)}"/>{"".join(texts)}</svg>'
     )
 
 

@@ -23,7 +23,7 @@ from mailbase.pages.words import Language, words
 from mailbase.web.common import REFUSALS, AnyRequest, desk_of, page
 from mailbase.web.form_access import language_for
 from mailbase.web.form_words import title_of
-from mailbase.web.qr import code_of, source_of, svg
+from mailbase.web.qr import QUIET, code_of, source_of, svg
 
 LONGEST_HEADLINE: Final = 120
 LONGEST_LINE: Final = 120
@@ -85,6 +85,7 @@ async def show_sheet(request: AnyRequest, db: NamedDependency[Connection], key: 
         lines=sheet.lines,
         gift=sheet.gift,
         code=Markup(svg(code, name=title_of(form))),
+        side=code.symbol_size(border=QUIET)[0],
         shown_url=f"{public}/f/{form.key}".partition("://")[2],
     )
 
