@@ -29,7 +29,9 @@ async def prefer(db, who, frequency, paused_until=None):
 
 async def had(db, campaign, who, *, state="sent", at=None):
     """Give a person a letter of an earlier campaign."""
-    await db.execute("UPDATE campaigns SET status = 'sending', fanned_out = true WHERE id = $1 AND status = 'draft'", campaign.id)
+    await db.execute(
+        "UPDATE campaigns SET status = 'sending', fanned_out = true WHERE id = $1 AND status = 'draft'", campaign.id
+    )
     await db.execute(
         "INSERT INTO deliveries (campaign_id, subscriber_id, domain_id, state, sent_at) SELECT $1, $2, domain_id, $3::text::delivery_state, $4 FROM campaigns WHERE id = $1",
         campaign.id,
