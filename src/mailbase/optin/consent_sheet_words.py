@@ -37,6 +37,8 @@ class Words(Struct, frozen=True):
     withdrawn: str
     standing: str
     how: str
+    statuses: dict[str, str]
+    """By the subscriber's status."""
 
 
 ENGLISH: Final = Words(
@@ -69,6 +71,7 @@ ENGLISH: Final = Words(
     withdrawn="Withdrawn",
     standing="Stands: it has not been withdrawn.",
     how="A confirmation is the press of a button on a page whose link was sent to this address alone. Times are UTC.",
+    statuses={name: name for name in ("pending", "active", "unsubscribed", "bounced", "complained", "archived")},
 )
 RUSSIAN: Final = Words(
     title="Подтверждение согласия",
@@ -100,6 +103,14 @@ RUSSIAN: Final = Words(
     withdrawn="Отозвано",
     standing="Действует: не отозвано.",
     how="Подтверждение — это нажатие кнопки на странице, ссылка на которую отправлена только на этот адрес. Время указано по UTC.",
+    statuses={
+        "pending": "ждёт подтверждения",
+        "active": "подписан",
+        "unsubscribed": "отписался",
+        "bounced": "письма не доходят",
+        "complained": "пожаловался на письма",
+        "archived": "в архиве",
+    },
 )
 
 
