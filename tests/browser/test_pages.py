@@ -10,7 +10,7 @@ from api_process import SECRET
 from browser import axe, screens
 from mailbase.tokens import Tokens
 from optin.optin_kit import make_form
-from web.test_look import png
+from web.test_colors_and_logos import png
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 

@@ -1,56 +1,36 @@
 """An owner's pages: name, logo, colours, words, and templates that never cost a reader the button."""
 
-import contextlib
 import gzip
 import itertools
 import re
-import struct
-import zlib
 
 import httpx
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest_asyncio
 
-from mailbase.errors import Invalid
-from mailbase.pages import colors, engine, logos, look
+from mailbase.pages import engine
 from mailbase.pages.samples import PAGES, samples
 from mailbase.pages.words import Languages, built_in, with_files
 from optin.optin_kit import ENTRY, last_link, make_form, submit
+from web.test_colors_and_logos import png
 
 HTML = {"Accept": "text/html"}
-KIND = "application/x-www-form-urlencoded"
-COLOR = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 SPOKEN = Languages(built_in())
 
 
-def png(width: int = 120, height: int = 40) -> bytes:
-    """Return a small picture."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + b"\x1f\x4f\x8f" * width for _ in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-@given(COLOR, COLOR)
-def test_whatever_colours_an_owner_likes_can_be_read(accent: str, background: str):
-    """The button's words, the links on the card and what stands around it have a contrast of 4.5 at least, by day and by night."""
-    for card in (colors.CARD, colors.CARD_DARK):
-        shades = colors.shades(accent, card)
-        assert colors.contrast(shades.on_accent, shades.accent) >= 4.5
-        assert colors.contrast(shades.link, card) >= 4.5
-        assert colors.contrast(shades.on_accent, shades.strong) >= 4.5
-    assert colors.contrast(colors.ink_on(background), background) >= 4.5
-
-
-def test_contrast_is_as_the_standard_says():
-    """Black on white is 21 to 1, a colour on itself 1, and #767676 the lightest grey that reads on white."""
-    assert colors.contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert colors.contrast("#1f4f8f", "#1f4f8f") == 1
-    assert colors.contrast("#767676", "#ffffff") >= 4.5 > colors.contrast("#777777", "#ffffff")
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def plain(app, db):
+    """Every test starts with mailbase's own look."""
+    await db.execute(
+        """
+        TRUNCATE page_templates, logos;
+        UPDATE settings SET name = NULL, website = NULL, postal_address = NULL, accent = NULL, background = NULL, css = NULL,
+            texts = '{}', confirm_auto_post = false
+        """
+    )
+    app.state.look = None
+    tables = app.state.tables
+    yield
+    app.state.tables, app.state.look = tables, None
 
 
 async def test_pages_wear_what_the_owner_chose(client: httpx.AsyncClient, anonymous: httpx.AsyncClient):
@@ -122,37 +102,6 @@ async def test_an_owners_words(client: httpx.AsyncClient, anonymous: httpx.Async
     assert "One last click" in page
     await client.patch("/v1/settings", json={"texts": {}})
     assert "Yes, subscribe me</button>" in (await anonymous.get(path, headers=HTML)).text
-
-
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (png(), ("image/png", 120, 40)),
-        (
-            b"\xff\xd8\xff\xe0\x00\x10" + b"\0" * 14 + b"\xff\xc0\x00\x11\x08\x00\x28\x00\x78" + b"\0" * 9,
-            ("image/jpeg", 120, 40),
-        ),
-        (b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x77\0\0\x27\0\0", ("image/webp", 120, 40)),
-        (b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01\x2a\x78\x00\x28\x00", ("image/webp", 120, 40)),
-        (b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + (119 | 39 << 14).to_bytes(4, "little"), ("image/webp", 120, 40)),
-    ],
-)
-def test_a_logo_is_known_by_its_bytes(content: bytes, kind: tuple):
-    """PNG, JPEG and the three kinds of WebP tell their size."""
-    found = logos.examine(content)
-    assert (found.type, found.width, found.height) == kind
-
-
-@given(
-    st.binary(max_size=64)
-    | st.binary(max_size=40).map(lambda rest: png()[:24] + rest)
-    | st.binary(max_size=40).map(lambda rest: b"\xff\xd8\xff" + rest)
-    | st.binary(max_size=40).map(lambda rest: b"RIFF\0\0\0\0WEBPVP8 " + rest)
-)
-def test_no_bytes_break_the_look_at_a_logo(content: bytes):
-    """What is no picture is refused, whatever it is."""
-    with contextlib.suppress(Invalid):
-        assert logos.examine(content).width >= 1
 
 
 async def test_the_logo(client: httpx.AsyncClient, anonymous: httpx.AsyncClient):
@@ -282,9 +231,9 @@ async def test_every_page_is_small(client: httpx.AsyncClient):
     assert len(gzip.compress(engine.asset("pages.css"))) <= 3 * 1024
 
 
-async def test_a_language_by_a_file(app, client, anonymous, settings, db):
+async def test_a_language_by_a_file(app, client, anonymous, tmp_path, db):
     """A language of the owner's is chosen by the browser, runs the way its script runs, and is that of mistakes and letters as well."""
-    folder = settings.data_dir / "locales"
+    folder = tmp_path / "locales"
     folder.mkdir()
     (folder / "he.toml").write_text(
         '[language]\ndirection = "rtl"\n[form]\nsubscribe = "הרשמה"\n[letter]\nbutton = "כן"\n[mistakes]\nrequired = "חסר"\n',
@@ -387,26 +336,3 @@ async def test_refusals_are_pages_of_the_house(anonymous):
         assert answer.headers["x-robots-tag"].startswith("noindex")
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "Здесь ничего нет" in (await anonymous.get(path, headers={**HTML, "Accept-Language": "ru"})).text
-
-
-async def test_what_a_form_refuses_is_a_page_too(client, anonymous):
-    """Too much, from a page it is not for, or too often: each is said in the house's words, the last with how long to wait."""
-    form = await make_form(client, allowed_origins=["https://bakery.example"])
-    path = f"/f/{form['key']}"
-    large = await anonymous.post(path, content=b"x" * 1_100_000, headers={**HTML, "Content-Type": KIND})
-    assert (large.status_code, "That was too much</h1>" in large.text) == (413, True)
-    foreign = await anonymous.get(f"{path}/config.json", headers={**HTML, "Origin": "https://elsewhere.example"})
-    assert (foreign.status_code, "Not from this page</h1>" in foreign.text) == (403, True)
-    for _ in range(200):
-        slow = await anonymous.post(path, data={"email": "x"}, headers=HTML)
-        if slow.status_code == 429:
-            break
-    assert re.search(rf"try again in {slow.headers['retry-after']} seconds?\.", slow.text)
-
-
-def test_an_accent_makes_rules_for_day_and_night():
-    """Without colours there are no rules at all."""
-    assert look.style(None, None) == ""
-    both = look.style("#c2410c", "#fff7ed")
-    assert both.count("--accent:") == 2
-    assert both.count("--paper:") == 2
