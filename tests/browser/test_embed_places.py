@@ -190,3 +190,16 @@ async def test_a_form_is_opened_by_a_program(browser, shop, house, keeper):
     await page.evaluate("(key) => mailbase.open(key)", absent["key"])
     await expect(dialog).to_be_visible()
     assert await page.evaluate("localStorage.length") == 0
+
+
+async def test_without_its_other_half_the_browser_sends_the_form(browser, shop, house, keeper):
+    """Should a part of the script not load, the form is posted as any form is, and the page that answers is mailbase's."""
+    form = await form_with(keeper, protection={"min_seconds": 0})
+    shop.html, shop.css, shop.csp = page_of(house, place(form)), CSS, policy(house)
+    context = await browser.new_context()
+    await context.route("**/embed/v1-send.js", lambda route: route.abort())
+    page, _ = await visit(context, shop.url)
+    await page.get_by_label("E-mail address").fill("kira@example.org")
+    await page.get_by_role("button", name="Subscribe").click()
+    await expect(page.get_by_role("heading", name="Look into your mailbox")).to_be_visible()
+    assert page.url.startswith(house)
