@@ -87,8 +87,10 @@ export const overlay = (place, config, root, kit) => {
     const seen = kit.draw(place, config, inner, mode, { trigger, titled: true, done });
     const before = document.activeElement;
     const unlock = modal && lock();
+    const gone = new MutationObserver(() => place.isConnected || close()); // a framework took the page away
     const close = () => {
       open = undefined;
+      gone.disconnect();
       removeEventListener("keydown", keys, true);
       const held = panel.contains(root.activeElement);
       panel.remove();
@@ -109,6 +111,7 @@ export const overlay = (place, config, root, kit) => {
       }
     };
     open = close;
+    gone.observe(document, { childList: true, subtree: true });
     addEventListener("keydown", keys, true);
     shut.onclick = close;
     panel.oncancel = (event) => {

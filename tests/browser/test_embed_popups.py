@@ -108,6 +108,12 @@ async def test_a_popup_is_a_dialog_for_the_keyboard_and_keeps_the_page_still(bro
     await expect(page.get_by_role("dialog")).to_have_count(0)
     assert await page.evaluate("document.documentElement.style.cssText") == ""
     assert await page.evaluate(SHIFT) == 0
+    await page.evaluate("(key) => mailbase.open(key)", form["key"])
+    await expect(dialog(page)).to_be_visible()
+    await page.evaluate(
+        "document.querySelector('[data-mailbase-form]').remove()"
+    )  # as a framework does when it shows another page
+    await until(page, "() => document.documentElement.style.cssText === ''")
 
 
 async def test_it_rests_after_being_seen_and_ends_with_a_subscription(browser, shop, house, keeper):
