@@ -182,6 +182,7 @@ async def statements(db: Connection, where: str, costs: Costs, chance: random.Ra
         ]  # fmt: skip
         written = await costs.of("record (64)", where, records.record(db, results, slot=0, random=chance))
         assert written == 64
+    held = fence
     await costs.of("release (52)", where, leases.release(db, [letter.id for letter in letters[448:]], fence))
     await costs.of("a report of a letter", where, feedback_of(db, letters[0].id))
     await costs.of("a report of an address", where, feedback_of(db, None, letters[1].email))
@@ -195,6 +196,9 @@ async def statements(db: Connection, where: str, costs: Costs, chance: random.Ra
     await costs.of(
         "mark of a message", where, marks.mark_messages(db, fence, [(one.id, "") for one in found], egress="relay")
     )
+    # As a worker does when it has recorded them: so there is one message to lease and mark each time.
+    await db.execute("UPDATE deliveries SET state = 'sent' WHERE id = ANY ($1::bigint[])", [one.id for one in found])
+    await leases.close(db, [fence, held])
     await costs.of("skip (192)", where, deliveries.skip_waiting(db, campaign_id, "cancelled", limit=1000, slot=0))
     async with open_pool(named(URL[0], where), size=1) as pool:
         await fan_out.step(pool)

@@ -30,7 +30,9 @@ class LaneChoice:
         self._weights: dict[str, int] = {}
         self._left_out: dict[str, float] = {}
         self._due: dict[str, float] = {}
-        self._asked: Sequence[str] = ()
+        self._owed: dict[str, float] = {}
+        self._before: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        self._shared = 0
 
     def know(self, letters: Mapping[str, int]) -> None:
         """Take over how many letters there were made for each provider."""
@@ -59,44 +61,51 @@ class LaneChoice:
     def shares(self, names: Sequence[str], limit: int, lefts: Mapping[str, int] | None = None) -> dict[str, int]:
         """Return how many letters of each lane, ``limit`` in all, none more than is left for it.
 
-        What a small lane is owed of a letter, or could not take just now, it is given later: over a day each lane has its part.
+        Fractions of a letter are kept for the next time, and what a lane was held back by its own pace it is given later: over a day
+        each has its part.
         """
-        self._asked = names
-        whole = sum(max(self._weights[name], 1) for name in names) or 1
+        self._before = dict(self._due), dict(self._owed)
+        weights = {name: max(self._weights[name], 1) for name in names}
+        whole = sum(weights.values()) or 1
         most = {name: limit if lefts is None else lefts[name] for name in names}
-        for name in names:
-            part = limit * max(self._weights[name], 1) / whole
-            self._due[name] = min(max(self._due.get(name, 0.0), -OWED) + part, part + OWED)
+        parts = _poured(limit, weights, most)
         shares = dict.fromkeys(names, 0)
-        for name in sorted(names, key=lambda name: -self._due[name]):
-            shares[name] = max(min(int(self._due[name] + EVEN), most[name], limit), 0)
+        for name in names:
+            self._due[name] = self._due.get(name, 0.0) + parts[name]
+            self._owed[name] = min(
+                self._owed.get(name, 0.0) + max(limit * weights[name] / whole - parts[name], 0.0), OWED
+            )
+        wanted = {name: self._due[name] + self._owed[name] for name in names}
+        for name in sorted(names, key=lambda name: -wanted[name]):
+            shares[name] = max(min(int(wanted[name] + EVEN), most[name], limit), 0)
             limit -= shares[name]
-        self._share_rest(shares, most, limit)
-        for name, n in shares.items():
-            self._due[name] -= n
+        while limit > 0 and (open_ := [name for name in names if shares[name] < most[name]]):
+            name = max(open_, key=lambda name: wanted[name] - shares[name])
+            n = max(min(limit * weights[name] // whole, most[name] - shares[name]), 1)
+            shares[name] += n
+            limit -= n
+        self._settle(shares, parts, [name for name in names if most[name] > 0])
+        self._shared = sum(shares.values())
         return {name: n for name, n in shares.items() if n}
 
-    def _share_rest(self, shares: dict[str, int], most: Mapping[str, int], rest: int) -> None:
-        """Give the rest to those that may have more, in proportion; the last letters one by one to whom most is owed."""
-        while rest > 0 and (open_ := [name for name in shares if shares[name] < most[name]]):
-            weights = [max(self._weights[name], 1) for name in open_]
-            whole = sum(weights)
-            parts = [
-                min(rest * weight // whole, most[name] - shares[name])
-                for name, weight in zip(open_, weights, strict=True)
-            ]
-            if not any(parts):
-                parts[open_.index(max(open_, key=lambda name: self._due[name] - shares[name]))] = 1
-            for name, part in zip(open_, parts, strict=True):
-                shares[name] += part
-            rest -= sum(parts)
+    def _settle(self, shares: Mapping[str, int], parts: Mapping[str, float], open_: Sequence[str]) -> None:
+        """Keep what each lane had less, or more, than its part; nobody is in debt to nobody."""
+        for name in shares:
+            late = min(self._owed[name], max(shares[name] - parts[name], 0.0))
+            self._owed[name] -= late
+            self._due[name] += late - shares[name]
+        whole = sum(max(self._weights[name], 1) for name in open_) or 1
+        over = sum(self._due[name] for name in open_)
+        for name in open_:
+            due = self._due[name] - over * max(self._weights[name], 1) / whole
+            self._due[name] = min(max(due, -OWED), OWED)
 
     def returned(self, letters: Mapping[str, int]) -> None:
         """Take letters of the last shares back that found no room after all: another worker was quicker."""
-        whole = sum(max(self._weights[name], 1) for name in self._asked) or 1
-        n = sum(letters.values())
-        for name in self._asked:
-            self._due[name] += letters.get(name, 0) - n * max(self._weights[name], 1) / whole
+        back = min(sum(letters.values()) / max(self._shared, 1), 1.0)
+        for now, before in zip((self._due, self._owed), self._before, strict=True):
+            for name, n in now.items():
+                now[name] = n + (before.get(name, 0.0) - n) * back
 
     def found(self, asked: Collection[str], got: Mapping[str, int]) -> None:
         """Note what a lease brought."""
@@ -112,6 +121,24 @@ class LaneChoice:
         until = self._clock() + FULL
         for name in names:
             self._left_out[name] = until
+
+
+def _poured(limit: int, weights: Mapping[str, int], most: Mapping[str, int]) -> dict[str, float]:
+    """Return each lane's part in proportion; what does not fit into one goes to the others, in proportion again."""
+    parts = dict.fromkeys(weights, 0.0)
+    left, open_ = float(limit), [name for name in weights if most[name] > 0]
+    while open_ and left > EVEN:
+        whole = sum(weights[name] for name in open_)
+        full = [name for name in open_ if left * weights[name] / whole >= most[name] - parts[name]]
+        if not full:
+            for name in open_:
+                parts[name] += left * weights[name] / whole
+            break
+        for name in full:
+            left -= most[name] - parts[name]
+            parts[name] = float(most[name])
+        open_ = [name for name in open_ if name not in full]
+    return parts
 
 
 def lanes_of(shares: Mapping[str, int], room: Room, warmest: Mapping[str, int]) -> list[Lane]:
