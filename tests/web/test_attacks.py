@@ -88,7 +88,8 @@ async def test_a_victim_gets_three_letters_a_day_at_most(served, database_url, r
                 )
                 later = await visitor.post(forms[0], data=ENTRY, headers={**JSON, "X-Forwarded-For": "198.51.100.7"})
                 assert later.status_code == 202
-        assert len(await letters(db)) == 3
+        # Where the attack was noticed meanwhile, proof of work is wanted, and not even these go out.
+        assert 1 <= len(await letters(db)) <= 3
         stored = await db.fetchval("SELECT count(*) FROM submissions")
         assert stored == statuses[202] + 4
         assert await db.fetchval("SELECT count(*) FROM subscribers") == 1
