@@ -46,7 +46,7 @@ PER_PROVIDER: Final = Limit("domain", 3000, 600)
 """A domain where everybody has an address: gmail.com, mail.ru …"""
 PER_TIME: Final = Limit("time", 60, 86_400)
 """The same signed time from everywhere: a page kept for a minute by a cache is shown to many."""
-PER_TIME_AND_IP: Final = Limit("time_ip", 6, 86_400)
+PER_TIME_AND_IP: Final = Limit("time_ip", 20, 86_400)
 """The same signed time from one network."""
 
 
