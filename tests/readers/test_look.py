@@ -175,6 +175,12 @@ UNUSABLE = [
     ("<p>{{ title }}</p>", "missing_form", "would lose its forms"),
     ("<!-- {{ content }} -->", "missing_form", "would lose its forms"),
     ("{{ content | upper }}", "missing_form", "would lose its forms"),
+    ("<form action='https://shop.example/'>{{ content }}</form>", "buried_form", "in another form"),
+    ("<a title='{{ content }}'>x</a>", "buried_form", "nobody can use"),
+    *(
+        (f"<header><br><p>We</header><{around}>{{{{ content }}}}</div>", "buried_form", "nobody can use")
+        for around in ("template", "script", "textarea", "div hidden", "div inert", "fieldset disabled", "dialog")
+    ),
     ("{% include 'base.html' %}{{ content }}", "template_error", "include is not available"),
     (
         "{% for n in range(100000) %}{% for m in range(1000) %}.{% endfor %}{% endfor %}{{ content }}",

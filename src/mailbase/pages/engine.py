@@ -187,3 +187,10 @@ def _try(template: str, name: str, values: Mapping[str, Any], look: Look) -> Non
             "missing_form",
             f"The page {name} would lose its {what}: show {{{{ content }}}}, or at least {{{{ form }}}}.",
         )
+    if overrides.buries(made, content):
+        raise Invalid.field(
+            "template",
+            "buried_form",
+            f"The page {name} would hold its {'forms' if overrides.forms_of(content) else 'text'} where nobody can use them:"
+            " in an element that shows none, in another form, hidden or disabled.",
+        )

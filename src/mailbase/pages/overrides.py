@@ -6,6 +6,7 @@ leaves the forms out is refused; should a template fail later, readers get our p
 
 import re
 from datetime import datetime
+from html.parser import HTMLParser
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
@@ -28,6 +29,12 @@ LARGEST: Final = 64 * 1024
 
 FORM: Final = re.compile(r"<form\b.*?</form>", re.DOTALL)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+_BURIES: Final = re.compile(
+    "a|audio|button|canvas|datalist|form|iframe|math|noembed|noframes|noscript|object|option|plaintext|script|select|style"
+    "|svg|template|textarea|title|video|xmp"
+)
+"""Elements in which a browser makes no form, or one that cannot be sent."""
+_NEVER_CLOSED: Final = re.compile("area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr")
 
 
 class Page(Struct, kw_only=True):
@@ -47,6 +54,45 @@ def keeps(html: str, content: str) -> bool:
     """Tell whether a finished page still holds what it is there for: its forms, or all of it where it has none."""
     shown = _COMMENT.sub("", html)
     return all(piece in shown for piece in forms_of(content) or [content])
+
+
+class _Around(HTMLParser):
+    """The elements that are open where a piece of HTML ends."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, frozenset[str]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if _NEVER_CLOSED.fullmatch(tag) is None:
+            self.open.append((tag, frozenset(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        for at in range(len(self.open) - 1, -1, -1):
+            if self.open[at][0] == tag:
+                del self.open[at:]
+                return
+
+    def buries(self) -> bool:
+        """Tell whether what comes next is no form to a browser, or one nobody sees or can send."""
+        return "<" in self.rawdata or any(  # in the middle of a tag
+            _BURIES.fullmatch(tag)
+            or not names.isdisjoint({"hidden", "inert"})
+            or (tag == "fieldset" and "disabled" in names)
+            or (tag == "dialog" and "open" not in names)
+            for tag, names in self.open
+        )
+
+
+def buries(html: str, content: str) -> bool:
+    """Tell whether a finished page that holds its forms has put one of them where nobody can use it."""
+    shown = _COMMENT.sub("", html)
+    for piece in forms_of(content) or [content]:
+        places = [match.start() for match in re.finditer(re.escape(piece), shown)]
+        if all(_Around(shown[:at]).buries() for at in places[:10]):
+            return True
+    return False
 
 
 GET: Final = """
