@@ -67,7 +67,7 @@ _HTML_INSIDE = frozenset(
 _TAG = re.compile(r"<(/?)(mj[a-z-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.IGNORECASE)
 _START = re.compile(r"<(?:!--|/?mj[a-z-]*(?=[\s/>]|$))", re.IGNORECASE)
 # A tag of the template may stand in an attribute's value, not in its name or in its place.
-_ATTRIBUTES = r"(?:\s+(?![^\s=]*{})[A-Za-z_:][\w:.-]*\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*/?\s*"
+_ATTRIBUTES = r"(?:\s+(?![^\s=]*{})[A-Za-z_:][\w:.-]*\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*\s*/?\s*"
 _HTML_TAG = re.compile(r"<!--|<(/?)([A-Za-z][\w-]*)(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+>")
 _VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # noqa: SIM905  (as HTML lists them)
 FONTS = "https://fonts.googleapis.com/css?family="
