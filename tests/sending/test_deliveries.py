@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailbase.campaigns import campaigns, lifecycle
 from mailbase.sending import deliveries, egress, leases, marks, records
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
@@ -384,4 +385,24 @@ async def test_a_holder_that_lost_its_lease_writes_nothing(db):
     assert await states(db, campaign_id) == {"marked": 2}
     assert await record(db, campaign_id, domain_id, second, [(letter, "sent") for letter in again], later) == 2
     assert await db.fetchval("SELECT count(*) FROM bounces") == 0
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_late_answer_opens_no_campaign_that_is_just_being_closed(pool, db, campaign):
+    """A letter in doubt whose late answer would queue it again stays in doubt when its campaign is closed in that same moment."""
+    campaign_id, domain_id = campaign
+    fence, letters = await lease(db, campaign_id)
+    await mark(db, campaign_id, domain_id, fence, letters)
+    await leases.expire(db, slot=2, now=START + LEASE)
+    async with pool.acquire() as other:
+        closing = other.transaction()
+        await closing.start()
+        await campaigns.hold(other, campaign_id)
+        assert await lifecycle.finish(other, [campaign_id]) == 1
+        async with asyncio.timeout(10):
+            await record(
+                db, campaign_id, domain_id, fence, [(letters[0], "dropped"), (letters[1], "sent")], START + LEASE
+            )
+        await closing.commit()
+    assert await states(db, campaign_id) == {"unknown": 4, "sent": 1}
     await assert_counters(db, campaign_id)

@@ -156,9 +156,7 @@ class Dispatcher:
     # One round: a batch on its way. Returns how long to wait before the next.
 
     async def _round(self) -> float:
-        while self._abandoned:
-            await self._release(self._abandoned[-1])
-            self._abandoned.pop()
+        await self._give_back()
         if self._batch is None:
             stopped = await self._look_at_egress()
             if stopped:
@@ -176,12 +174,14 @@ class Dispatcher:
         if self._stopping or self._batch is not batch:
             # A stop, or the way out refused us meanwhile.
             return 0
-        if len(ready) < size:
-            self._batch = None
-        elif not self._probing and self._next is None and len(batch.undecided) <= 2 * size:
+        last = len(ready) < size
+        if not (last or self._probing) and self._next is None and len(batch.undecided) <= 2 * size:
             self._next = asyncio.create_task(self._lease_more(self._pace.lease))
         if ready:
             await self._hand_over(batch, ready)
+        if last and self._batch is batch:
+            # Not before: whatever fails in between, these letters go back to the queue.
+            self._batch = None
         return 0
 
     async def _look_at_egress(self) -> bool:
@@ -207,7 +207,15 @@ class Dispatcher:
     async def _give_up_next(self) -> None:
         task, self._next = self._next, None
         if task is not None and (batch := await task) is not None:
+            self._abandoned.append(batch)
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Give back what is abandoned; what cannot be given back now is tried again."""
+        while self._abandoned:
+            batch = self._abandoned[-1]
             await self._release(batch)
+            self._abandoned.remove(batch)
 
     async def _release(self, batch: Batch) -> None:
         if batch.undecided:
@@ -284,7 +292,7 @@ class Dispatcher:
             flight.add_done_callback(self._flights.discard)
         if marked.held:
             self._batch = None
-            await self._release(batch)
+            self._abandoned.append(batch)
 
     async def _fly(self, envelopes: list[Envelope]) -> None:
         await self._transport.hand_over(envelopes, self._on_outcome)
@@ -341,9 +349,8 @@ class Dispatcher:
         try:
             await self._give_up_next()
             self._abandon()
-            for batch in self._abandoned:
-                await self._release(batch)
-        except CONNECTION_ERRORS as error:
+            await self._give_back()
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             log.warning("leased letters come back when their lease ends: %s", error)
         if self._flights:
             _, late = await asyncio.wait(self._flights, timeout=GRACE)

@@ -127,15 +127,28 @@ class Recorder:
                 log.warning("outcomes wait for the database: %s", error)
                 await asyncio.sleep(AGAIN)
             except Exception:
-                # One bad row must not take the others with it; alone, it is left to the lease's end.
+                # One bad row must not take the others with it; alone, it is in doubt.
                 log.exception("outcomes of %d letters could not be written", len(batch))
                 if len(batch) == 1:
+                    await self._doubt(batch[0][0])
                     break
                 for one in batch:
                     await self._write([one])
                 break
         self._writing = 0
         self._written.set()
+
+    async def _doubt(self, letter: Handed) -> None:
+        """Close a letter whose outcome cannot be written: its lease is prolonged with the others', so it would stay open for ever."""
+        try:
+            async with self._kept.connection() as db:
+                await records.doubt(db, letter, slot=self._slot)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+            log.warning("letter %d stays in hand until this worker ends: %s", letter.id, error)
+            return
+        self._journal.forget([(letter.id, letter.fence)])
+        if letter.settled is not None:
+            letter.settled()
 
     async def _note_now(self) -> None:
         self._noted = 0.0

@@ -133,14 +133,18 @@ WHERE claims.fence = back.fence
 """
 
 LATE = """
-SELECT delivery.id, delivery.state::text, campaign.id IS NULL OR campaign.finished_at IS NULL AS open
+SELECT delivery.id, delivery.state::text, delivery.campaign_id
 FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence)
 JOIN deliveries AS delivery ON delivery.id = letter.id AND delivery.fence = letter.fence
-LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
 WHERE delivery.state::text IN ('unknown', 'queued')
   AND NOT EXISTS (SELECT FROM claims WHERE delivery.id = ANY (ids) AND delivery.id <> ALL (aside))
 ORDER BY delivery.id
 FOR UPDATE OF delivery
+"""
+
+# Open, and kept so until this transaction ends. One that somebody is closing just now is not waited for: that is the order of locks.
+OPEN = """
+SELECT id FROM campaigns WHERE id = ANY($1::bigint[]) AND finished_at IS NULL ORDER BY id FOR SHARE SKIP LOCKED
 """
 
 AT_LEAST_ONCE = """
@@ -189,7 +193,9 @@ async def record(
             late = await db.fetch(LATE, [id for id, _ in missing], [fence for _, fence in missing])
             before: dict[int, str] = {row["id"]: row["state"] for row in late}
             # What is in the queue already stays as it is; nothing comes back to the queue of a campaign that is over.
-            closed = {row["id"] for row in late if not row["open"]}
+            again_of = {row["campaign_id"] for row in late if rows[row["id"]][2].state in WAITING} - {None}
+            open_ones = {None, *(row["id"] for row in await db.fetch(OPEN, sorted(again_of)))} if again_of else {None}
+            closed = {row["id"] for row in late if row["campaign_id"] not in open_ones}
             change = {
                 id: rows[id]
                 for id, state in before.items()
@@ -213,6 +219,21 @@ async def record(
     if uncapped is not None:
         uncapped.update(out)
     return len(was)
+
+
+DOUBT = """
+UPDATE deliveries SET state = 'unknown', reason = 'not_recorded'
+WHERE id = $1 AND state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims WHERE claims.fence = $2)
+RETURNING old.state::text
+"""
+
+
+async def doubt(db: Connection, letter: Handed, *, slot: int) -> None:
+    """Close a letter whose outcome cannot be written, whatever its campaign promises: it would be sent again and again."""
+    async with db.transaction():
+        was = await db.fetchval(DOUBT, letter.id, letter.fence)
+        if was is not None and letter.campaign_id is not None:
+            await counters.add(db, moved(letter.campaign_id, letter.provider, was, "unknown"), slot=slot)
 
 
 Row = tuple[Handed, Outcome, Fate]
