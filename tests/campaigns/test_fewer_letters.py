@@ -257,3 +257,14 @@ async def test_nobody_gets_two_within_their_window(db, crowd, gaps):
             assert (who in ids) is due
             if due:
                 got[who].append(at)
+
+
+async def test_a_letter_that_was_put_back_holds_no_other(db, domain, people, written):
+    """The letter of a paused campaign did not go out: the next campaign's is not skipped for it, though the lease is open still."""
+    (who,) = await people(1)
+    await prefer(db, who, "weekly")
+    first, second = await written(), await written()
+    one, other = [await leased(db, campaign, who) for campaign in (first, second)]
+    await db.execute("UPDATE campaigns SET status = 'paused', paused_from = 'sending' WHERE id = $1", first.id)
+    assert await mark(db, domain, first, [one], capped=False) == set()
+    assert await mark(db, domain, second, [other], capped=False) == {other.id}

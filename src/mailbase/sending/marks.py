@@ -52,7 +52,7 @@ WHERE delivery.id = letter.id AND delivery.state::text IN ('queued', 'deferred')
         SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > COALESCE($4, now()) - interval '28 days')))
       AND (earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($4, now())
           - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
-        OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked])))))
+        OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked]) AND earlier.id <> ALL (other.aside)))))
   AND NOT EXISTS (SELECT FROM suppressions WHERE suppressions.value = subscriber.email_key)
   AND NOT EXISTS (SELECT FROM suppressions WHERE suppressions.value = subscriber.domain)
   AND EXISTS (
@@ -99,7 +99,7 @@ SELECT delivery.id, delivery.campaign_id, delivery.provider, delivery.state::tex
             SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > COALESCE($3, now()) - interval '28 days')))
             AND (earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > COALESCE($3, now())
                     - CASE subscriber.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
-                OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked])))
+                OR earlier.state::text IN ('queued', 'deferred') AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked]) AND earlier.id <> ALL (other.aside)))
     ) THEN 'frequency'
 END AS reason
 FROM deliveries AS delivery
