@@ -231,7 +231,7 @@ async def test_a_message_to_somebody_unknown(db):
 
 async def test_what_never_left(db):
     """A report about a letter that still waits does not move it."""
-    campaign_id, (one,) = await campaign(db, state="queued")
+    campaign_id, (one,) = await campaign(db, letters=3, state="queued")
     await take(db, kind="bounce", delivery_id=one, cls="soft")
     assert await letter(db, one) == ("queued", None)
     assert await counted(db, campaign_id) == await recount(db, campaign_id)
@@ -254,4 +254,19 @@ async def test_all_at_once(pool, db):
             await apply(other, Feedback(kind=kind, source="t", delivery_id=letters[n % 10], cls=cls), slot=n % 3)
 
     await asyncio.gather(*(one(n) for n in range(120)))
+    assert await counted(db, campaign_id) == await recount(db, campaign_id)
+
+
+async def test_a_bounce_that_is_quicker_than_our_own_record(db):
+    """A letter on its way that bounces before its answer is written down is bounced; one that only waits is not, nor one put back."""
+    campaign_id, (out, back, waiting) = await campaign(db, letters=3, state="queued")
+    await db.execute(
+        "INSERT INTO claims (fence, campaign_id, ids, marked, aside, until) VALUES (nextval('fences'), $1, $2, 2, $3, now() + interval '15 seconds')",
+        campaign_id,
+        [out, back, waiting],
+        [back],
+    )
+    for one in (out, back, waiting):
+        await take(db, kind="bounce", delivery_id=one, cls="block", reason="spam")
+    assert [(await letter(db, one))[0] for one in (out, back, waiting)] == ["bounced", "queued", "queued"]
     assert await counted(db, campaign_id) == await recount(db, campaign_id)

@@ -31,7 +31,7 @@ LONGEST: Final = 500
 SLACK: Final = timedelta(minutes=10)
 """How far a reporter's clock may be behind ours."""
 OUT: Final = frozenset({"sent", "deferred", "failed", "unknown"})
-"""States of a letter that may have left, and so may come back."""
+"""States of a letter that may have left, and so may come back; so may one that waits no longer, but whose answer is not recorded."""
 
 
 class Feedback(Struct, kw_only=True):
@@ -66,13 +66,18 @@ class _Letter(Struct):
     email_key: str | None
     moved: bool
     """Whether the person has another address since: what this one does is no longer about them."""
+    on_its_way: bool
+    """Whether a worker has marked it and not recorded yet what became of it."""
 
 
 LETTER = """
 SELECT delivery.id, delivery.campaign_id, COALESCE(delivery.subscriber_id, message.subscriber_id, namesake.id) AS subscriber_id,
        delivery.state::text, delivery.provider, delivery.bounce_class,
        COALESCE(message.email, change.old_email, person.email) AS email,
-       COALESCE(message.email_key, change.old_key, person.email_key) AS email_key, change.old_key IS NOT NULL AS moved
+       COALESCE(message.email_key, change.old_key, person.email_key) AS email_key, change.old_key IS NOT NULL AS moved,
+       delivery.state = 'queued' AND EXISTS (
+           SELECT FROM claims WHERE delivery.id = ANY (ids[:marked]) AND delivery.id <> ALL (aside)
+       ) AS on_its_way
 FROM deliveries AS delivery
 LEFT JOIN messages AS message ON message.id = delivery.message_id
 LEFT JOIN subscribers AS person ON person.id = delivery.subscriber_id
@@ -176,7 +181,7 @@ async def _bounce(
         person = await db.fetchval(PERSON, key) if key is not None else None
         return cls == "hard" and person is not None and await subscribers.mark_bounced(db, person)
     changes: list[tuple[int, str, int]] = []
-    news = letter.state in OUT
+    news = letter.state in OUT or letter.on_its_way
     worse = letter.state == "bounced" and letter.bounce_class != "hard" and cls == "hard"
     if news or worse:
         reason, reply = _cut(feedback.reason) or "unknown", _cut(feedback.reply)
