@@ -158,7 +158,7 @@ def test_every_answer_is_documented(start: Start, database_url: str, home: Path)
         "--phases",
         "examples,coverage,fuzzing",
         "--max-examples",
-        "4",
+        "2",
         "--workers",
         "2",
         "--seed",
