@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailbase.campaigns import campaigns, lifecycle
 from mailbase.sending import journal, leases, marks, settle
 from mailbase.sending.journal import Journal, left_behind
 from mailbase.sending.marks import Pair
@@ -154,6 +155,30 @@ async def test_each_letter_of_a_dead_worker_becomes_what_its_journal_says(db, tm
     await assert_counters(db, campaign_id)
     assert await settle.settle(db, tmp_path, slot=0) == 0
     alive.close()
+
+
+async def test_a_journal_opens_no_campaign_that_is_just_being_closed(pool, db, tmp_path):
+    """Letters in doubt that were never begun stay in doubt when their campaign is closed in that same moment."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 2))
+    fence, letters = await leases.lease_campaign(db, campaign_id, 2)
+    pairs = [Pair(one.id, one.email) for one in letters]
+    await marks.mark_campaign(db, campaign_id, domain_id, fence, pairs, egress="relay", to_outbox=False, slot=0)
+    dead = Journal(tmp_path)
+    dead.hold(fence)
+    die(dead)
+    assert await leases.expire(db, slot=0, now=datetime.now(UTC) + timedelta(minutes=1)) == 2
+    async with pool.acquire() as other:
+        closing = other.transaction()
+        await closing.start()
+        await campaigns.hold(other, campaign_id)
+        assert await lifecycle.finish(other, [campaign_id]) == 1
+        settling = asyncio.create_task(settle.settle(db, tmp_path, slot=0))
+        await asyncio.wait([settling], timeout=0.3)
+        await closing.commit()
+        await settling
+    rows = await db.fetch("SELECT DISTINCT state::text FROM deliveries")
+    assert [row["state"] for row in rows] == ["unknown"]
 
 
 async def test_what_was_recorded_or_taken_over_is_left_alone(db, tmp_path):

@@ -13,7 +13,7 @@ The same where its lease ended before the journal was found, and the letter is i
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +48,19 @@ ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
 
-# Nothing comes back to the queue of a campaign that is over.
+# Nothing comes back to the queue of a campaign that is over; none ends while this goes on. Before all else: that is the order of locks.
+OPEN: Final = """
+SELECT id FROM campaigns WHERE finished_at IS NULL AND id IN (
+    SELECT campaign_id FROM deliveries WHERE state = 'unknown' AND reason = 'worker_died' AND fence = ANY($1::bigint[])
+)
+ORDER BY id
+FOR SHARE
+"""
+
 DOUBTED: Final = """
-SELECT delivery.id, delivery.fence, delivery.campaign_id, delivery.provider
-FROM deliveries AS delivery JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id AND campaign.finished_at IS NULL
+SELECT delivery.id, delivery.fence, delivery.campaign_id, delivery.provider FROM deliveries AS delivery
 WHERE delivery.state = 'unknown' AND delivery.reason = 'worker_died' AND delivery.fence = ANY($1::bigint[])
+  AND delivery.campaign_id = ANY($2::bigint[])
 ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
@@ -86,6 +94,7 @@ async def settle(db: Connection, folder: Path, *, slot: int) -> int:
 
 async def _settle(db: Connection, left: Left, *, slot: int) -> int:
     async with db.transaction():
+        still_open = [row["id"] for row in await db.fetch(OPEN, left.fences)]
         held = await db.fetch(HELD, left.fences)
         marked = {(id, row["fence"]) for row in held for id in row["marked"]}
         taken, begun = left.taken & marked, left.begun & marked
@@ -95,7 +104,7 @@ async def _settle(db: Connection, left: Left, *, slot: int) -> int:
         heard = [(row, ways[row["fence"]]) for row in await db.fetch(TAKEN_ONES, *_columns(taken))]
         heard += [(row, row["egress"]) for row in await db.fetch(LATE_ONES, *_columns(left.taken - marked))]
         await _record(db, heard, slot=slot)
-        doubted = await _doubt_no_more(db, left, slot=slot)
+        doubted = await _doubt_no_more(db, left, still_open, slot=slot)
         await db.execute(LET_EXPIRE, fences)
     letters: int = sum(row["letters"] for row in held)
     return letters + doubted
@@ -115,9 +124,11 @@ async def _record(db: Connection, heard: Iterable[tuple[Record, str]], *, slot: 
         await records.record(db, results, slot=slot, random=random.Random(), uncapped=Counter())  # noqa: S311  (nothing to draw)
 
 
-async def _doubt_no_more(db: Connection, left: Left, *, slot: int) -> int:
+async def _doubt_no_more(db: Connection, left: Left, still_open: Sequence[int], *, slot: int) -> int:
     """Put letters back into the queue whose lease ended although their content never began; return how many."""
-    rows = [row for row in await db.fetch(DOUBTED, left.fences) if (row["id"], row["fence"]) not in left.begun]
+    rows = [
+        row for row in await db.fetch(DOUBTED, left.fences, still_open) if (row["id"], row["fence"]) not in left.begun
+    ]
     await db.execute(DOUBT_NO_MORE, [row["id"] for row in rows])
     changes = [change for row in rows for change in moved(row["campaign_id"], row["provider"], "unknown", "queued")]
     await counters.add(db, changes, slot=slot)
