@@ -12,6 +12,8 @@ from mailbase.campaigns import campaigns, lifecycle
 from mailbase.sending import deliveries, egress, leases, marks, records
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.records import Handed
+from mailbase.signals import feedback
+from mailbase.signals.feedback import Feedback
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -256,7 +258,25 @@ async def test_the_way_out_stops_and_backs_off(db):
 
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["lease", "mark", "record", "expire", "wait", "pause", "resume", "leave"]),
+        st.sampled_from(
+            [
+                "lease",
+                "two_leases",
+                "mark",
+                "record",
+                "release",
+                "renew",
+                "close",
+                "expire",
+                "wait",
+                "pause",
+                "resume",
+                "leave",
+                "skip_waiting",
+                "cancel",
+                "bounce",
+            ]
+        ),
         st.integers(0, 7),
         st.sampled_from(sorted(OUTCOMES)),
     ),
@@ -267,59 +287,104 @@ ACTS = st.lists(
 @settings(max_examples=25)
 @given(acts=ACTS)
 async def test_whatever_happens_in_whatever_order(pool, acts):
-    """In any order of leases, marks, answers, crashes, pauses and departures: a letter has one holder at a time, a mark is
-    never given twice without a record between, final states stay, and the counters equal a recount.
+    """In any order of leases, marks, answers, crashes, pauses, cancellations, bounces and departures: a letter has one holder at a
+    time, a mark is never given twice without a record between, final states stay, nothing on its way is skipped, and the counters
+    equal a recount. And in the end every letter has its end.
     """
     async with pool.acquire() as db:
         await db.execute(
-            "TRUNCATE deliveries, campaigns, subscribers, counters, bounces, suppressions, domains CASCADE"
+            "TRUNCATE deliveries, campaigns, subscribers, counters, bounces, suppressions, domains, claims CASCADE"
         )
         domain_id = await add_domain(db)
         people = await add_people(db, 6)
         campaign_id = await add_campaign(db, domain_id, people)
         await db.execute("UPDATE deliveries SET due_at = $1", START)
-        await Model(db, campaign_id, domain_id, people).play(acts)
+        await Model(pool, db, campaign_id, domain_id, people).play(acts)
 
 
 class Model:
     """Plays workers against one campaign and checks the promises after each act."""
 
-    def __init__(self, db, campaign_id, domain_id, people):
-        self.db, self.campaign_id, self.domain_id, self.people = db, campaign_id, domain_id, people
+    def __init__(self, pool, db, campaign_id, domain_id, people):
+        self.pool, self.db, self.campaign_id, self.domain_id, self.people = pool, db, campaign_id, domain_id, people
         self.now = START
         self.leased, self.marked = [], []
+        self.open = {}  # fence -> ids that are neither recorded nor given back
         self.out = {}  # delivery id -> fence under which its content may be going out
         self.final = {}
 
     async def play(self, acts):
-        """Do everything, checking as it goes."""
+        """Do everything, checking as it goes, and come to the end."""
         for act, n, name in acts:
             await getattr(self, act)(n, name)
             await self.check()
+        await self.end()
 
     async def lease(self, n, _):
-        fence, letters = await leases.lease_campaign(self.db, self.campaign_id, n, now=self.now, lease=LEASE)
+        self.took(*await leases.lease_campaign(self.db, self.campaign_id, n, now=self.now, lease=LEASE))
+
+    async def two_leases(self, n, _):
+        async with self.pool.acquire() as other:
+            both = await asyncio.gather(
+                leases.lease_campaign(self.db, self.campaign_id, n, now=self.now, lease=LEASE),
+                leases.lease_campaign(other, self.campaign_id, n, now=self.now, lease=LEASE),
+            )
+        ids = [letter.id for _, letters in both for letter in letters]
+        assert len(ids) == len(set(ids)), "leased twice at once"
+        for fence, letters in both:
+            self.took(fence, letters)
+
+    def took(self, fence, letters):
         if letters:
             self.leased.append((fence, letters))
+            self.open[fence] = {letter.id for letter in letters}
+
+    def some(self, n):
+        """Return a lease that has letters left, and its next ones."""
+        fence, letters = self.leased.pop(n % len(self.leased))
+        some = letters[: n % 3 + 1]
+        if rest := letters[len(some) :]:
+            self.leased.append((fence, rest))
+        return fence, some
 
     async def mark(self, n, _):
         if not self.leased:
             return
-        fence, letters = self.leased.pop(n % len(self.leased))
+        fence, letters = self.some(n)
         marked = await mark(self.db, self.campaign_id, self.domain_id, fence, letters, self.now)
         for letter in letters:
             if letter.id in marked.ids:
                 assert letter.id not in self.out, "handed over twice without an answer between"
                 self.out[letter.id] = fence
                 self.marked.append((fence, letter))
+            else:
+                self.open[fence].discard(letter.id)
 
     async def record(self, n, name):
         if not self.marked:
             return
         fence, letter = self.marked.pop(n % len(self.marked))
         await record(self.db, self.campaign_id, self.domain_id, fence, [(letter, name)], self.now)
+        self.open[fence].discard(letter.id)
         if name != "unknown":
             self.out.pop(letter.id, None)
+
+    async def release(self, n, _):
+        if self.leased:
+            fence, letters = self.leased.pop(n % len(self.leased))
+            # Twice: as a worker does that has not heard that it was done.
+            for _again in range(1 + n % 2):
+                await leases.release(self.db, [letter.id for letter in letters], fence)
+            self.open[fence] -= {letter.id for letter in letters}
+
+    async def renew(self, *_):
+        await leases.renew(self.db, list(self.open), now=self.now, lease=LEASE)
+
+    async def close(self, *_):
+        done = [fence for fence, ids in self.open.items() if not ids]
+        await leases.close(self.db, done)
+        for fence in done:
+            del self.open[fence]
 
     async def expire(self, *_):
         await leases.expire(self.db, slot=2, now=self.now)
@@ -328,21 +393,67 @@ class Model:
         self.now += timedelta(seconds=(1, 10, 31, 60, 300, 600, 3600, 20000)[n])
 
     async def pause(self, *_):
-        await self.db.execute("UPDATE campaigns SET status = 'paused', paused_from = 'sending'")
+        await self.db.execute(
+            "UPDATE campaigns SET status = 'paused', paused_from = 'sending' WHERE status = 'sending'"
+        )
 
     async def resume(self, *_):
-        await self.db.execute("UPDATE campaigns SET status = 'sending', paused_from = NULL")
+        await self.db.execute("UPDATE campaigns SET status = 'sending', paused_from = NULL WHERE status = 'paused'")
 
     async def leave(self, n, _):
         await self.db.execute("UPDATE subscribers SET status = 'unsubscribed' WHERE id = $1", self.people[n % 6])
+
+    async def skip_waiting(self, n, _):
+        async with self.db.transaction():
+            await deliveries.skip_waiting(self.db, self.campaign_id, "expired", limit=n % 3, slot=3)
+
+    async def cancel(self, n, _):
+        # Half of them, so that not every game is over soon.
+        if n < 4 and await self.db.fetchval("SELECT finished_at IS NULL AND status <> 'cancelled' FROM campaigns"):
+            async with self.db.transaction():
+                await lifecycle.cancel(self.db, self.campaign_id)
+            assert await self.db.fetchval("SELECT finished_at IS NULL FROM campaigns") == bool(await self.waiting())
+
+    async def bounce(self, n, _):
+        letter = await self.db.fetchval("SELECT id FROM deliveries ORDER BY id OFFSET $1 LIMIT 1", n % 6)
+        report = Feedback(kind="bounce", source="inbound", delivery_id=letter, cls=("hard", "soft", "block")[n % 3])
+        async with self.db.transaction():
+            await feedback.apply(self.db, report, slot=4, now=self.now)
+        if self.final.get(letter) in {"sent", "failed"}:
+            self.final[letter] = "bounced"
+
+    async def waiting(self):
+        """Return how many letters have no end yet."""
+        return await self.db.fetchval("SELECT count(*) FROM deliveries WHERE state IN ('queued', 'deferred')")
 
     async def check(self):
         """Compare the table with the promises."""
         rows = dict(await self.db.fetch("SELECT id, state::text FROM deliveries"))
         for delivery_id, state in self.final.items():
             assert rows[delivery_id] == state, "a final state changed"
+        assert "skipped" not in {rows[delivery_id] for delivery_id in self.out}, "skipped on its way"
         self.final = {id: state for id, state in rows.items() if state in {"sent", "bounced", "failed", "skipped"}}
         await assert_counters(self.db, self.campaign_id)
+
+    async def end(self):
+        """Let every worker be gone and another one do the rest: nothing waits for ever, and the campaign ends."""
+        await self.resume()
+        self.now += timedelta(days=2)
+        await self.expire()
+        assert await self.db.fetchval("SELECT count(*) FROM claims") == 0
+        self.leased, self.marked = [], []
+        await self.lease(100, None)
+        while self.leased:
+            await self.mark(2, None)
+        while self.marked:
+            await self.record(0, "sent")
+        await self.close()
+        async with self.db.transaction():
+            await deliveries.skip_waiting(self.db, self.campaign_id, "cancelled", limit=100, slot=0)
+            await lifecycle.finish(self.db, [self.campaign_id])
+        await self.check()
+        assert await self.waiting() == 0
+        assert await self.db.fetchval("SELECT finished_at IS NOT NULL FROM campaigns")
 
 
 async def test_parallel_leases_never_share_a_letter(pool, db):
