@@ -26,6 +26,18 @@ async def test_a_form_without_double_opt_in_announces_no_letter(client, anonymou
     assert (texts["pending_title"], "letter" in texts["note"]) == ("Thank you", False)
 
 
+@pytest.mark.parametrize(("origins", "ancestors"), [([], "*"), ([SHOP], f"'self' {SHOP}")])
+async def test_a_form_in_a_frame_is_answered_there(client, anonymous, origins, ancestors):
+    """The hosted form stands in frames of the origins it allows, and so does the page after it, or a visitor would see an error."""
+    form = await make_form(client, allowed_origins=origins)
+    before = await anonymous.get(f"/f/{form['key']}")
+    wrong = await anonymous.post(f"/f/{form['key']}", data={"email": "nobody"})
+    after = await anonymous.post(f"/f/{form['key']}", data=ENTRY)
+    for page, status in ((before, 200), (wrong, 422), (after, 200)):
+        assert page.status_code == status
+        assert page.headers["content-security-policy"].endswith(f"; frame-ancestors {ancestors}")
+
+
 async def test_the_hosted_page_works_without_a_script(client, anonymous):
     """A form with its fields, topics and consents, no script, nothing from elsewhere, in a strict policy."""
     form = await make_form(client)

@@ -83,22 +83,22 @@ def page(
     *,
     status: int = 200,
     targets: Sequence[str | None] = (),
-    framed: bool = False,
+    framed: Sequence[str] | None = None,
     script: str | None = None,
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response[str]:
     """Render a page.
 
-    ``targets`` are addresses a form on it may end at by redirect; ``framed`` lets other sites show it in a frame; ``script`` is the
-    path of the one script it runs.
+    ``targets`` are addresses a form on it may end at by redirect; ``framed`` are the origins whose pages may show it in a frame,
+    none named: any; ``script`` is the path of the one script it runs.
     """
     worn = LOOK.get()
     content = engine.render(name, language, {**values, "script": script}, worn, spoken())
     origins = " ".join(
         dict.fromkeys(["'self'", *(origin for target in targets if target and (origin := origin_of(target)))])
     )
-    ancestors = "*" if framed else "'none'"
+    ancestors = "'none'" if framed is None else " ".join(["'self'", *framed]) if framed else "*"
     scripts = "script-src 'self'; connect-src 'self'; worker-src 'self'; " if script else ""
     policy = (
         f"default-src 'none'; style-src 'self'; img-src 'self' data:; {scripts}"
@@ -110,7 +110,7 @@ def page(
         media_type=HTML,
         headers={
             "Content-Security-Policy": policy,
-            "Referrer-Policy": "same-origin" if framed else "no-referrer",
+            "Referrer-Policy": "no-referrer" if framed is None else "same-origin",
             "X-Robots-Tag": "noindex, nofollow",
             "X-Content-Type-Options": "nosniff",
             "Permissions-Policy": "interest-cohort=(), camera=(), microphone=(), geolocation=()",

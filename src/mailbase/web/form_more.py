@@ -142,12 +142,15 @@ def thanks(request: AnyRequest, form: Form, language: Language, *, token: str | 
     if target is not None:
         return Response(None, status_code=303, headers={"Location": target, **NO_STORE})
     title, said = pending_words(form, language)
-    return message(language, title, said, brand=title_of(form))
+    return message(language, title, said, brand=title_of(form), framed=form.definition.allowed_origins)
 
 
 def _late(form: Form, language: Language) -> Response[Any]:
     said = words(language).form
-    return message(language, said.late_title, said.late_text, icon="note", status=410, brand=title_of(form))
+    framed = form.definition.allowed_origins
+    return message(
+        language, said.late_title, said.late_text, icon="note", status=410, brand=title_of(form), framed=framed
+    )
 
 
 ROUTES: Final = [submit_more, submit_profile]
