@@ -211,6 +211,16 @@ async def test_a_step_sent_again_is_noted_once(client, anonymous, db):
     assert (await person(client))["attributes"]["size"] == "S"
 
 
+async def test_a_step_answered_in_two_goes_keeps_both(client, anonymous, db):
+    """What the second step said first stays when it is sent again with something else."""
+    form = await two_steps(client)
+    token = await begin(anonymous, form)
+    await go_on(anonymous, form, token, size="S", **{"born.day": "14", "born.month": "3"})
+    await go_on(anonymous, form, token, size="M")
+    await anonymous.post(await last_link(db))
+    assert (await person(client))["attributes"] == {"city": "London", "size": "M", "born": "--03-14"}
+
+
 async def test_who_has_left_is_not_written_to(client, anonymous, db):
     """One more thing of somebody who left meanwhile is over (410)."""
     form = await two_steps(client)

@@ -120,10 +120,11 @@ async def add(db: Connection, desk: Desk, form: Form, ticket: Ticket, answers: M
 def _joined(acts: list[Act], form: Form, ticket: Ticket, answers: Mapping[str, Any], sent: Any) -> list[Act] | None:
     """Return the acts with these answers as one of their own; None: this confirmation has nothing of the form."""
     others = [act for act in acts if act.more_of != ticket.number]
+    before = {name: value for act in acts if act.more_of == ticket.number for name, value in act.attributes.items()}
     if not any(act.form_id == form.id for act in others) or len(others) >= MOST_ACTS:
         return None
     known = {name for act in others for name in act.attributes}
-    fresh = {name: value for name, value in answers.items() if name not in known}
+    fresh = {name: value for name, value in {**before, **answers}.items() if name not in known}
     came = Whence(page=sent["page"], **{name: sent["whence"].get(name) for name in ("source", "mode", "trigger")})
     mine = Act(form_id=form.id, attributes=fresh, more_of=ticket.number, **msgspec.structs.asdict(came))
     return [*others, mine]
