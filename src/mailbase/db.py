@@ -75,7 +75,8 @@ async def open_pool(
 ) -> AsyncGenerator[Pool]:
     """Open the process's pool and close it again, letting running queries finish for up to five seconds.
 
-    ``by_index``: never read a whole table where an index would do, whatever its statistics said when the plan was made.
+    ``by_index``: never read a whole table where an index would do, whatever its statistics said when the plan was made; plan each
+    statement once, not for its arguments anew.
     ``silence``: seconds after which PostgreSQL ends a transaction that asks for nothing. A process that is frozen in one holds
     rows that the others need.
 
@@ -97,7 +98,7 @@ async def open_pool(
                 "timezone": "UTC",
                 "jit": "off",
                 "idle_in_transaction_session_timeout": str(int(silence * 1000)),
-                **({"enable_seqscan": "off"} if by_index else {}),
+                **({"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"} if by_index else {}),
             },
         )
     except (OSError, asyncpg.PostgresError, TimeoutError) as error:

@@ -21,8 +21,8 @@ from mailbase.sending.warmup_rules import TOTAL
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.05  # seconds; what comes together is in doubt if we die meanwhile
-ENOUGH = 64  # outcomes that wait no longer; also bounds what a crash leaves in doubt
+GATHER = 0.1  # seconds; what was answered meanwhile is in the journal, should we die
+ENOUGH = 128  # outcomes that wait no longer
 MOST = 500
 AGAIN = 0.5
 NOTE_EVERY = 1.0
