@@ -229,3 +229,22 @@ async def test_a_label_decides_who_is_written_to(pool, db, settings, people, wri
     )
     assert [(row["subscriber_id"], row["provider"]) for row in rows] == [(one, "google") for one in wanted]
     assert {row["domain_id"] for row in rows} == {await db.fetchval("SELECT id FROM domains")}
+
+
+@pytest.mark.parametrize(
+    "how", ["status = 'cancelled'", "send_until = now() - interval '1 second'"], ids=["cancelled", "overdue"]
+)
+async def test_a_campaign_in_somebodys_hands_holds_up_no_other(pool, db, settings, people, written, how):  # noqa: PLR0917  (fixtures)
+    """While a slow worker holds the last letters of one campaign that is over, the next one's are skipped all the same."""
+    await people(3)
+    campaigns = [await launch.send(db, (await written()).id, at=None, settings=settings) for _ in range(2)]
+    await run(pool)
+    await db.execute(
+        "INSERT INTO claims (fence, campaign_id, ids, marked, until) "
+        "SELECT nextval('fences'), $1, array_agg(id), 0, now() + interval '15 seconds' FROM deliveries WHERE campaign_id = $1",
+        campaigns[0].id,
+    )
+    await db.execute(f"UPDATE campaigns SET {how}")
+    await run(pool)
+    assert [state for state, _ in await states_of(db, campaigns[0])] == ["queued"]
+    assert [state for state, _ in await states_of(db, campaigns[1])] == ["skipped"]

@@ -82,7 +82,8 @@ async def _create_slice(db: Connection, now: datetime | None, size: int) -> bool
     return True
 
 
-# One ordered look into the queue's index a campaign; an EXISTS may become a join that walks through every other one's queue.
+# One ordered look into the queue's index a campaign; an EXISTS may become a join that walks through every other one's queue. All of
+# them: what is left of the first may be in the hands of a slow worker.
 OVERDUE = """
 SELECT id, domain_id FROM campaigns
 WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <= COALESCE($1, now())
@@ -90,20 +91,20 @@ WHERE status = 'sending' AND finished_at IS NULL AND fanned_out AND send_until <
         (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1),
         (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1)
     )
-ORDER BY id LIMIT 1
+ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
 async def _expire(db: Connection, now: datetime | None, size: int) -> bool:
-    row = await db.fetchrow(OVERDUE, now)
-    if row is None:
-        return False
     slot = counters.own_slot()
-    held = await warmup_take.without_room(db, row["domain_id"], list(await waiting.lanes(db, row["id"])), now=now)
-    if held and await deliveries.skip_waiting(db, row["id"], WARMUP, limit=size, slot=slot, fresh_of=held):
-        return True
-    return await deliveries.skip_waiting(db, row["id"], EXPIRED, limit=size, slot=slot) > 0
+    for row in await db.fetch(OVERDUE, now):
+        held = await warmup_take.without_room(db, row["domain_id"], list(await waiting.lanes(db, row["id"])), now=now)
+        if held and await deliveries.skip_waiting(db, row["id"], WARMUP, limit=size, slot=slot, fresh_of=held):
+            return True
+        if await deliveries.skip_waiting(db, row["id"], EXPIRED, limit=size, slot=slot):
+            return True
+    return False
 
 
 CLEARING = """
@@ -113,16 +114,16 @@ WHERE status = 'cancelled' AND finished_at IS NULL
         (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'queued' ORDER BY provider, rank LIMIT 1),
         (SELECT true FROM deliveries WHERE campaign_id = campaigns.id AND state = 'deferred' ORDER BY provider, due_at LIMIT 1)
     )
-ORDER BY id LIMIT 1
+ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
 async def _clear_cancelled(db: Connection, _now: datetime | None, size: int) -> bool:
-    campaign_id = await db.fetchval(CLEARING)
-    if campaign_id is None:
-        return False
-    return await deliveries.skip_waiting(db, campaign_id, CANCELLED, limit=size, slot=counters.own_slot()) > 0
+    for row in await db.fetch(CLEARING):
+        if await deliveries.skip_waiting(db, row["id"], CANCELLED, limit=size, slot=counters.own_slot()):
+            return True
+    return False
 
 
 # Looked at twice: here to find candidates, then by `finish` with a snapshot that is younger than their locks.
