@@ -76,6 +76,7 @@ NONSENSE = [
     ({"texts": {"de": {}}}, 422, "texts.de"),
     ({"texts": {"en": {"confirm.titel": "x"}}}, 422, "texts.en"),
     ({"texts": {"en": {"unsubscribe.text": "{secret}"}}}, 422, "texts.en"),
+    ({"texts": {"en": {"unsubscribe.button": " "}}}, 422, "texts.en"),
     ({"texts": {"ru": {"errors.slow_text": {"one": "x", "other": "y"}}}}, 422, "texts.ru"),
     ({"texts": {"en": {"confirm.title": ["x"]}}}, 400, None),
     ({"confirm_auto_post": 1}, 400, "confirm_auto_post"),

@@ -188,6 +188,8 @@ def mistake(language: Language, given: Mapping[str, Any]) -> str | None:
         for key, text in texts.items():
             if key not in english[section]:
                 return f"{section}.{key} is no key"
+            if key.endswith("button") and isinstance(text, str) and not text.strip():
+                return f"{section}.{key} is a button, and says what it does"
             if wrong := _wrong(language, text, english[section][key]):
                 return f"{section}.{key} {wrong}"
     return None
