@@ -41,10 +41,8 @@ async def list_submissions(
     verdict: Annotated[Verdict | None, QueryParameter(description="What was thought of them.")] = None,
     form_id: Annotated[int | None, QueryParameter(ge=1, le=2**63 - 1, description="Of one form.")] = None,
     outcome: Annotated[
-        str | None,
-        QueryParameter(
-            max_length=32, description="What became of them: held, accepted, activated, cooldown, suppressed."
-        ),
+        submit.Outcome | None,
+        QueryParameter(description="What became of them."),
     ] = None,
 ) -> Listing[Submission]:
     """List submissions, newest first; `outcome=held` are those that wait for you."""
