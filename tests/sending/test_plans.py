@@ -195,6 +195,8 @@ CASES = {
         [BATCH, [FENCE] * 64, ["deferred"] * 64, *[[None] * 64] * 3, [1.0] * 64, [1] * 64, None, [True] * 64, "relay", False],
         KEY,
     ),
+    "cannot be recorded": (records.DOUBT, [BATCH[0], FENCE], KEY),
+    "campaigns of the doubted": (settle.OPEN, [[FENCE]], {"deliveries_doubted"}),
     "doubted": (settle.DOUBTED, [[FENCE]], {"deliveries_doubted"}),
     "taken after all": (settle.LATE_ONES, [BATCH, [FENCE] * 64], KEY),
     "late": (records.LATE, [BATCH, [FENCE] * 64], KEY),

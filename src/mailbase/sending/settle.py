@@ -60,7 +60,6 @@ FOR SHARE
 DOUBTED: Final = """
 SELECT delivery.id, delivery.fence, delivery.campaign_id, delivery.provider FROM deliveries AS delivery
 WHERE delivery.state = 'unknown' AND delivery.reason = 'worker_died' AND delivery.fence = ANY($1::bigint[])
-  AND delivery.campaign_id = ANY($2::bigint[])
 ORDER BY delivery.id
 FOR UPDATE OF delivery
 """
@@ -127,7 +126,9 @@ async def _record(db: Connection, heard: Iterable[tuple[Record, str]], *, slot: 
 async def _doubt_no_more(db: Connection, left: Left, still_open: Sequence[int], *, slot: int) -> int:
     """Put letters back into the queue whose lease ended although their content never began; return how many."""
     rows = [
-        row for row in await db.fetch(DOUBTED, left.fences, still_open) if (row["id"], row["fence"]) not in left.begun
+        row
+        for row in await db.fetch(DOUBTED, left.fences)
+        if row["campaign_id"] in still_open and (row["id"], row["fence"]) not in left.begun
     ]
     await db.execute(DOUBT_NO_MORE, [row["id"] for row in rows])
     changes = [change for row in rows for change in moved(row["campaign_id"], row["provider"], "unknown", "queued")]
