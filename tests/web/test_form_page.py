@@ -485,3 +485,16 @@ async def test_the_script_is_small_and_cached(anonymous):
     assert "max-age" in answer.headers["cache-control"]
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
     assert (await anonymous.get("/embed/v1.js", headers={"If-None-Match": answer.headers["etag"]})).status_code == 304
+
+
+@pytest.mark.parametrize("path", ["/embed/v1.js", "/embed/v1-popup.js", "/assets/pages.css"])
+async def test_what_pages_load_travels_compressed(anonymous, path):
+    """For browsers that take gzip, at less than half its size; others get the same as it is, and caches keep the two apart."""
+    plain = await anonymous.get(path, headers={"Accept-Encoding": "gzip;q=0, identity"})
+    small = await anonymous.get(path, headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < len(plain.content) / 2
+    assert plain.content == small.content  # unpacked by the client
+    assert {plain.headers["vary"], small.headers["vary"]} == {"Accept-Encoding"}
+    assert (await anonymous.head(path)).status_code == 200
