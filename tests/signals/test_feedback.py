@@ -231,7 +231,7 @@ async def test_a_message_to_somebody_unknown(db):
 
 async def test_what_never_left(db):
     """A report about a letter that still waits does not move it."""
-    campaign_id, (one,) = await campaign(db, letters=3, state="queued")
+    campaign_id, (one,) = await campaign(db, state="queued")
     await take(db, kind="bounce", delivery_id=one, cls="soft")
     assert await letter(db, one) == ("queued", None)
     assert await counted(db, campaign_id) == await recount(db, campaign_id)
