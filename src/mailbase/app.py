@@ -401,7 +401,6 @@ def create_app(settings: Settings) -> Mailbase:
         ConfigError: a language's file cannot be used.
 
     """
-
     tables = with_files(settings.data_dir / "locales")
 
     @asynccontextmanager
