@@ -272,6 +272,13 @@ async def test_no_time_and_an_old_one_hold_nobody_up(client, anonymous, app, db,
     assert len(await letters(db)) == 1
 
 
+async def test_a_wrong_key_is_told_to_whatever_page_names_it(anonymous):
+    """The script can read that there is no such form, and say so, instead of a browser's word about origins."""
+    answer = await anonymous.get("/f/nobodys/config.json", headers={"Origin": SHOP, **JSON})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
 async def test_other_origins_may_use_a_form_that_allows_them(client, anonymous):
     """The allowed origin reads every answer, refusals included; another is refused and told nothing."""
     form = await make_form(client, allowed_origins=[f"{SHOP}/"])

@@ -18,7 +18,7 @@ from mailbase.audience import account, consent_versions, form_counts, forms
 from mailbase.audience.forms import Form
 from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.errors import Forbidden, Invalid, MailbaseError, RateLimited
+from mailbase.errors import Forbidden, Invalid, MailbaseError, NotFound, RateLimited
 from mailbase.http import asked_head, client_ip, header, work_of
 from mailbase.optin import entry, limits, protection
 from mailbase.optin.protection import Given, Guard
@@ -31,6 +31,7 @@ from mailbase.web.common import (
     AnyRequest,
     answers,
     desk_of,
+    problem,
     refuse,
     wants_json,
     witness,
@@ -76,7 +77,11 @@ def _time(tokens: Tokens, form: Form) -> str:
 @get("/f/{key:str}/config.json", exception_handlers=REFUSALS, operation_id="get_form_config", tags=["Public"])
 async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[bytes]:
     """Return what the embed script shows."""
-    form = await form_of(db, request, key)
+    try:
+        form = await form_of(db, request, key)
+    except NotFound as error:
+        # Whatever page it stands on, the script shall be able to say that its key is wrong.
+        return problem(request, 404, error.code, error.message, headers={"Access-Control-Allow-Origin": "*"})
     desk = desk_of(request)
     home = (await account.get(db)).locale
     language = language_for(request, form, home)
