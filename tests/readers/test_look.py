@@ -182,6 +182,7 @@ UNUSABLE = [
         (f"<header><br><p>We</header><{around}>{{{{ content }}}}</div>", "buried_form", "nobody can use")
         for around in ("template", "script", "textarea", "div hidden", "div inert", "fieldset disabled", "dialog")
     ),
+    ("<META Http-Equiv=refresh content='0;url=https://x.example'>{{ content }}", "leads_away", "leave by itself"),
     ("{% include 'base.html' %}{{ content }}", "template_error", "include is not available"),
     (
         "{% for n in range(100000) %}{% for m in range(1000) %}.{% endfor %}{% endfor %}{{ content }}",

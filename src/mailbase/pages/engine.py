@@ -157,7 +157,7 @@ def check(template: str, pages: Mapping[str, list[Mapping[str, Any]]], look: Loo
     ``pages`` are the pages it is for, by name, each with values to try it with.
 
     Raises:
-        Invalid: ``too_large``, ``template_error``, ``unknown_variable`` or ``missing_form``, with line and word.
+        Invalid: ``too_large``, ``template_error``, ``unknown_variable`` or ``missing_form``, ``buried_form`` or ``leads_away``, with line and word.
 
     """
     if len(template.encode()) > overrides.LARGEST:
@@ -180,6 +180,8 @@ def _try(template: str, name: str, values: Mapping[str, Any], look: Look) -> Non
         raise Invalid.field("template", "template_error", f"template: {error}") from None
     if len(made) > MAX_RENDERED:
         raise Invalid.field("template", "too_large", "The page becomes too large.")
+    if overrides.leads_away(made):
+        raise Invalid.field("template", "leads_away", "A page has no <meta http-equiv>: it could leave by itself.")
     if not overrides.keeps(made, content):
         what = "forms" if overrides.forms_of(content) else "text"
         raise Invalid.field(

@@ -95,6 +95,11 @@ def buries(html: str, content: str) -> bool:
     return False
 
 
+def leads_away(html: str) -> bool:
+    """Tell whether a page would leave by itself: what a ``<meta http-equiv>`` asks for no policy of ours stops."""
+    return re.search(r"<meta[^>]*\shttp-equiv\b", html, re.IGNORECASE) is not None
+
+
 GET: Final = """
 SELECT name, template, updated_at FROM page_templates WHERE name = $1
 """
