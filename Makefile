@@ -32,7 +32,7 @@ demo: .venv/runtime  ## play the main job against the running instance
 
 test: .venv/dev lint types imports  ## lint, types, import direction and every test, on real servers
 	@sh tests/tools.sh
-	$(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)') --dist worksteal
+	$(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal
 
 lint: .venv/dev  ## ruff: rules and format
 	$(BIN)/ruff check
