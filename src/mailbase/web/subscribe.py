@@ -31,7 +31,6 @@ from mailbase.web.common import (
     AnyRequest,
     answers,
     desk_of,
-    problem,
     refuse,
     wants_json,
     witness,
@@ -75,13 +74,15 @@ def _time(tokens: Tokens, form: Form) -> str:
 
 
 @get("/f/{key:str}/config.json", exception_handlers=REFUSALS, operation_id="get_form_config", tags=["Public"])
-async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[bytes]:
+async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[Any]:
     """Return what the embed script shows."""
     try:
         form = await form_of(db, request, key)
     except NotFound as error:
         # Whatever page it stands on, the script shall be able to say that its key is wrong.
-        return problem(request, 404, error.code, error.message, headers={"Access-Control-Allow-Origin": "*"})
+        answer = refuse(request, error)
+        answer.headers["Access-Control-Allow-Origin"] = "*"
+        return answer
     desk = desk_of(request)
     home = (await account.get(db)).locale
     language = language_for(request, form, home)
