@@ -186,13 +186,12 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-async def app(settings: Settings) -> AsyncGenerator[Mailbase]:
-    """The application, started, on the test's own loop. Another test of settings overrides ``settings``."""
-    application = create_app(settings)
+@contextlib.asynccontextmanager
+async def living(application: Mailbase) -> AsyncGenerator[None]:
+    """Run an application's lifespan, in a task of its own: fixtures are set up and torn down in different ones."""
     ready, stop = asyncio.Event(), asyncio.Event()
 
-    async def live() -> None:  # a task of its own, because fixtures are set up and torn down in different ones
+    async def live() -> None:
         async with application.lifespan():
             ready.set()
             await stop.wait()
@@ -203,9 +202,17 @@ async def app(settings: Settings) -> AsyncGenerator[Mailbase]:
     waiting.cancel()
     if life.done():
         life.result()
-    yield application
+    yield
     stop.set()
     await life
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[Mailbase]:
+    """The application, started, on the test's own loop. Another test of settings overrides ``settings``."""
+    application = create_app(settings)
+    async with living(application):
+        yield application
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The HTTP application: every door, in one list, and what surrounds each request.
+"""The HTTP application: every door, and what surrounds each request.
 
 ``create_app(settings)`` is the whole of it. A request passes through: its id, HEAD and encoded slashes, the transaction (``Mailbase``)
 → routing → the key and ``Idempotency-Key`` (``/v1``) → guards → the handler. Whatever is raised becomes a problem here, in ``refuse``.
@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -25,36 +24,14 @@ from litestar.exceptions import HTTPException, ValidationException
 from redis.asyncio import Redis
 
 from mailbase import metrics
-from mailbase.api import bounces, bulk, docs, exports, health, history, openapi, stats
-from mailbase.api import campaigns as api_campaigns
-from mailbase.api import complaint_senders as api_complaint_senders
-from mailbase.api import domains as api_domains
-from mailbase.api import form_consents as api_form_consents
-from mailbase.api import form_stats as api_form_stats
-from mailbase.api import forms as api_forms
-from mailbase.api import imports as api_imports
-from mailbase.api import inbound_raw as api_inbound_raw
-from mailbase.api import interests as api_interests
-from mailbase.api import jobs as api_jobs
-from mailbase.api import keys as api_keys
-from mailbase.api import lead_magnets as api_lead_magnets
-from mailbase.api import messages as api_messages
-from mailbase.api import pages as api_pages
-from mailbase.api import providers as api_providers
-from mailbase.api import relays as api_relays
-from mailbase.api import settings as api_settings
-from mailbase.api import signal_sources as api_signal_sources
-from mailbase.api import submissions as api_submissions
-from mailbase.api import subscribers as api_subscribers
-from mailbase.api import suppressions as api_suppressions
-from mailbase.api import tills as api_tills
-from mailbase.api import unsubscribes as api_unsubscribes
+from mailbase.api import openapi
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
 from mailbase.audience import keys
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool, open_pool
+from mailbase.doors import KEYED, PUBLIC
 from mailbase.errors import (
     ConfigError,
     Conflict,
@@ -92,84 +69,12 @@ from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret
 from mailbase.web import (
-    address,
-    confirm,
-    downloads,
-    embed,
-    form_events,
-    form_more,
-    incoming,
-    looks,
-    outbox,
-    preferences,
-    protection,
-    qr,
-    sheet,
-    subscribe,
-    till,
     track,
-    unsubscribe,
-    view,
 )
 from mailbase.web.common import dress, refusal_page
 from mailbase.web.waking import waking
 
 logger = logging.getLogger(__name__)
-
-KEYED: Final[tuple[ModuleType, ...]] = (
-    api_keys,
-    api_settings,
-    api_pages,
-    api_jobs,
-    api_domains,
-    api_providers,
-    api_relays,
-    api_complaint_senders,
-    api_interests,
-    api_subscribers,
-    history,
-    exports,
-    bulk,
-    api_imports,
-    api_suppressions,
-    api_forms,
-    api_form_stats,
-    api_form_consents,
-    api_submissions,
-    api_lead_magnets,
-    api_tills,
-    api_campaigns,
-    api_messages,
-    api_signal_sources,
-    bounces,
-    api_inbound_raw,
-    stats,
-    api_unsubscribes,
-)
-"""The doors under ``/v1``, behind a key."""
-
-PUBLIC: Final[tuple[ModuleType, ...]] = (
-    health,
-    docs,
-    subscribe,
-    form_events,
-    form_more,
-    protection,
-    confirm,
-    downloads,
-    qr,
-    sheet,
-    till,
-    preferences,
-    address,
-    unsubscribe,
-    embed,
-    looks,
-    view,
-    incoming,
-    outbox,
-)
-"""The doors anybody may knock at."""
 
 BODY_LIMIT: Final = 1024 * 1024
 POOL_SIZE: Final = 10

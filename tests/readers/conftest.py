@@ -1,6 +1,5 @@
 """One application for all tests of this folder, emptied before each: starting it is what such a test costs."""
 
-import asyncio
 import os
 import tempfile
 from collections.abc import AsyncGenerator
@@ -11,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from conftest import living
 from mailbase import db as database
 from mailbase.app import Mailbase, create_app
 from mailbase.config import Settings
@@ -45,22 +45,8 @@ async def app(postgres_server: Any, template_database: str, redis_url: str) -> A
             form_limits=False,
         )
     )
-    ready, stop = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:  # a task of its own, because fixtures are set up and torn down in different ones
-        async with application.lifespan():
-            ready.set()
-            await stop.wait()
-
-    life = asyncio.create_task(live())
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if life.done():
-        life.result()
-    yield application
-    stop.set()
-    await life
+    async with living(application):
+        yield application
 
 
 EMPTY = """
