@@ -34,12 +34,14 @@ from mailbase.campaigns import statistics as stats
 from mailbase.db import Connection, connect, open_pool
 from mailbase.letters.content import Sender
 from mailbase.migrate import migrate
-from mailbase.sending import deliveries, leases, marks, messages, records, waiting
-from mailbase.sending.marks import Pair
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.deliveries import deliveries, leases, marks, records
+from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.deliveries.records import Handed
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import Handed
-from mailbase.sending.waiting import Lane
+from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup.waiting import Lane
 from mailbase.signals import feedback
 from sending import cpu, finished, launch
 from sink import Sink

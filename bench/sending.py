@@ -38,10 +38,10 @@ from mailbase import resources, servers
 from mailbase.db import connect
 from mailbase.letters.compile import compile_campaign
 from mailbase.migrate import migrate
-from mailbase.sending import keys
-from mailbase.sending.compose import Stream, seal
-from mailbase.sending.dkim import Signer
-from mailbase.sending.leases import CampaignLetter
+from mailbase.sending.deliveries.leases import CampaignLetter
+from mailbase.sending.dispatch.compose import Stream, seal
+from mailbase.sending.signing import keys
+from mailbase.sending.signing.dkim import Signer
 from mailbase.tokens import Tokens
 from mailbase.vault import Vault
 from sink import Sink

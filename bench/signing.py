@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mailbase.config import Relay
-from mailbase.sending import keys
-from mailbase.sending.connections import SmtpTransport
-from mailbase.sending.dkim import Signer
 from mailbase.sending.outcomes import Envelope
+from mailbase.sending.signing import keys
+from mailbase.sending.signing.dkim import Signer
+from mailbase.sending.smtp.connections import SmtpTransport
 
 LETTERS = 20_000
 SIGNED = 3_000

@@ -26,7 +26,7 @@ from letters import sample
 from mailbase import resources, servers
 from mailbase.db import Connection, connect
 from mailbase.migrate import migrate
-from mailbase.sending import keys
+from mailbase.sending.signing import keys
 from mailbase.vault import Vault
 from sink import Sink
 

@@ -24,7 +24,7 @@ from mailbase import resources, servers
 from mailbase.campaigns.recount import RECOUNT
 from mailbase.db import connect
 from mailbase.migrate import migrate
-from mailbase.sending import counters
+from mailbase.sending.deliveries import counters
 
 SECRET = "the-secret-of-a-benchmark"
 KEY = "mb_the-key-of-a-benchmark"

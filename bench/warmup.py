@@ -18,8 +18,8 @@ sys.path[0] = str(Path(__file__).parents[1] / "tests")
 
 from mailbase import db as database  # noqa: E402  (the path comes first)
 from mailbase import migrate, resources, servers  # noqa: E402  (the path comes first)
-from mailbase.sending import warmup_model  # noqa: E402  (the path comes first)
-from mailbase.sending.warmup_keys import Chosen  # noqa: E402  (the path comes first)
+from mailbase.sending.warmup import model as warmup_model  # noqa: E402  (the path comes first)
+from mailbase.sending.warmup.keys import Chosen  # noqa: E402  (the path comes first)
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters  # noqa: E402  (the path comes first)
 from warmup_simulator import FINE, LATER, NOBODY, START, Simulator  # noqa: E402  (the path comes first)
 

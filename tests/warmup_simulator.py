@@ -8,12 +8,15 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from mailbase.sending import leases, marks, records, warmup_judge, warmup_keys, warmup_take
-from mailbase.sending.campaign_queue import CampaignQueue
-from mailbase.sending.marks import Pair
+from mailbase.sending.deliveries import leases, marks, records
+from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.deliveries.records import BEFORE_DATA, Handed
+from mailbase.sending.dispatch.campaign_queue import CampaignQueue
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import BEFORE_DATA, Handed
-from mailbase.sending.warmup_rules import TOTAL
+from mailbase.sending.warmup import judge as warmup_judge
+from mailbase.sending.warmup import keys as warmup_keys
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup.rules import TOTAL
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEN = timedelta(minutes=10)

@@ -64,7 +64,7 @@ from mailbase.optin.protection import Guard
 from mailbase.outgoing import Outgoing
 from mailbase.pages.words import with_files
 from mailbase.queue import Wake
-from mailbase.sending.provider_lookup import DnsHosts
+from mailbase.sending.providers.lookup import DnsHosts
 from mailbase.signals.record import early, recorder
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret

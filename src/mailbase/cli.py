@@ -245,7 +245,8 @@ def _bounces_explain(arguments: argparse.Namespace) -> None:
 
 
 def _warmup_plan(arguments: argparse.Namespace) -> None:
-    from mailbase.sending import warmup, warmup_report
+    from mailbase.sending.warmup import report as warmup_report
+    from mailbase.sending.warmup import warmup
 
     warmup.check(arguments.preset, arguments.schedule)
     for line in warmup_report.lines(arguments.preset, arguments.recipients, arguments.mix, arguments.schedule):

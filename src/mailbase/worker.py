@@ -28,16 +28,20 @@ from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Pool, connect, open_pool
 from mailbase.jobs import arq_worker, cron, runner
 from mailbase.pages.words import SPOKEN, Languages, with_files
-from mailbase.sending import counters, journal, messages, provider_lookup, providers, relays, sweep
-from mailbase.sending.compose import Streams
-from mailbase.sending.crew import Crew
+from mailbase.sending.deliveries import counters, journal
+from mailbase.sending.deliveries.journal import Journal
+from mailbase.sending.deliveries.leases import LEASE
+from mailbase.sending.dispatch import messages, sweep
+from mailbase.sending.dispatch.compose import Streams
+from mailbase.sending.dispatch.crew import Crew
+from mailbase.sending.dispatch.lanes import CampaignSource, MessageSource
 from mailbase.sending.dns import DnsResolver
-from mailbase.sending.journal import Journal
-from mailbase.sending.lanes import CampaignSource, MessageSource
-from mailbase.sending.leases import LEASE
-from mailbase.sending.provider_lookup import DnsHosts
-from mailbase.sending.providers import Providers
-from mailbase.sending.signers import Signers
+from mailbase.sending.providers import lookup as provider_lookup
+from mailbase.sending.providers import providers
+from mailbase.sending.providers.lookup import DnsHosts
+from mailbase.sending.providers.providers import Providers
+from mailbase.sending.relays import relays
+from mailbase.sending.signing.signers import Signers
 from mailbase.signals import reading
 from mailbase.tokens import Tokens
 from mailbase.vault import CANARY, ERASURE_KEY, Vault, open_secret

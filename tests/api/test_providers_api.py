@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbase.sending import domain_stops
+from mailbase.sending.providers import domain_stops
 from sending.sending_kit import add_domain
 
 PROVIDER = {

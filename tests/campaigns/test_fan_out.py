@@ -8,7 +8,9 @@ import pytest
 from mailbase import db as database
 from mailbase.audience.selection import Audience
 from mailbase.campaigns import fan_out, launch, lifecycle
-from mailbase.sending import counters, deliveries, warmup, warmup_take
+from mailbase.sending.deliveries import counters, deliveries
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import warmup
 
 HOLD = """
 INSERT INTO claims (fence, campaign_id, ids, until) VALUES (nextval('fences'), $1, ARRAY[$2::bigint], now() + interval '15 seconds')

@@ -12,8 +12,8 @@ from mailbase.audience import selection
 from mailbase.audience.selection import Rule
 from mailbase.campaigns import fan_out, forecast, launch
 from mailbase.errors import Invalid
-from mailbase.sending import counters, deliveries, marks
-from mailbase.sending.marks import Pair
+from mailbase.sending.deliveries import counters, deliveries, marks
+from mailbase.sending.deliveries.marks import Pair
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
 EVERYBODY = Rule(all=True)

@@ -6,11 +6,12 @@ from random import Random
 import pytest
 
 from mailbase.db import open_pool
-from mailbase.sending import egress, leases, marks, records
-from mailbase.sending.marks import Pair
+from mailbase.sending.deliveries import leases, marks, records
+from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.deliveries.records import Handed
+from mailbase.sending.dispatch.sweep import Clock
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import Handed
-from mailbase.sending.sweep import Clock
+from mailbase.sending.relays import egress
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 from warmup_simulator import Simulator
 

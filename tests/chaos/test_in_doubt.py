@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from mailbase.sending import leases, records
+from mailbase.sending.deliveries import leases, records
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome, stale
-from mailbase.sending.records import Handed
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 NOW = datetime.now(UTC)

@@ -8,7 +8,7 @@ import pytest
 from chaos.rough_sink import RoughSink
 from mailbase.campaigns import lifecycle
 from mailbase.optin.leave import leave
-from mailbase.sending.providers import Limits
+from mailbase.sending.providers.providers import Limits
 from sending.mx_kit import Table, envelope, hosts
 from sending.mx_kit import world as world_of_hosts
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states

@@ -25,7 +25,7 @@ import asyncpg
 from chaos.rough_sink import RoughSink
 from mailbase import servers
 from mailbase.db import CONNECTION_ERRORS, connect
-from mailbase.sending import journal
+from mailbase.sending.deliveries import journal
 from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people
 from up.conftest import Up
 

@@ -5,7 +5,8 @@ import ssl
 import trustme
 
 from mailbase.config import Settings
-from mailbase.sending import dns_records, keys
+from mailbase.sending.domains import dns_records
+from mailbase.sending.signing import keys
 from mailbase.vault import Vault
 
 SECRET = "a-secret-for-tests-only"

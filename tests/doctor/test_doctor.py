@@ -14,8 +14,8 @@ from dns_server import DnsServer
 from doctor.doctor_kit import NAME, VAULT, Authority, add_domain, levels, of, settings_for
 from mailbase.doctor import examination
 from mailbase.doctor.findings import ADVICE, About, report
-from mailbase.sending import relays
 from mailbase.sending.dns import DnsResolver
+from mailbase.sending.relays import relays
 from mailbase.vault import CANARY, open_secret
 from smtp_peer import SmtpPeer
 

@@ -10,7 +10,7 @@ from mailbase.config import Relay
 from mailbase.doctor import way_out
 from mailbase.doctor.findings import About
 from mailbase.sending.dns import DnsResolver
-from mailbase.sending.smtp_session import Timeouts
+from mailbase.sending.smtp.session import Timeouts
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 
 NOW = datetime.now(UTC)

@@ -1,8 +1,9 @@
 """Letters that were sent, and the mails that come back about them."""
 
 from mailbase.campaigns.recount import recount
-from mailbase.sending import counters, verp
-from mailbase.sending.deliveries import moved
+from mailbase.sending.deliveries import counters
+from mailbase.sending.deliveries.deliveries import moved
+from mailbase.sending.domains import verp
 from mailbase.tokens import Tokens
 
 SECRET = "the secret key of the tests"

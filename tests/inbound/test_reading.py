@@ -26,8 +26,9 @@ from inbound.inbound_kit import (
     sent,
 )
 from mailbase.reports.examine import examine
-from mailbase.sending import keys, verp
 from mailbase.sending.dns import DnsResolver
+from mailbase.sending.domains import verp
+from mailbase.sending.signing import keys
 from mailbase.signals import incoming, reading, resolve
 from mailbase.signals.incoming import Mail, Waiting
 from mailbase.tokens import Tokens

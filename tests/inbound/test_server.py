@@ -11,7 +11,7 @@ from inbound.inbound_kit import BOUNCES, DOMAIN, TOKENS, dsn, envelope_sender, s
 from mailbase import db as database
 from mailbase.inbound.limits import Limits
 from mailbase.inbound.server import Handler, listen
-from mailbase.sending import verp
+from mailbase.sending.domains import verp
 from mailbase.signals import incoming
 
 

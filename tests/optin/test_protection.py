@@ -18,7 +18,7 @@ from mailbase.errors import Conflict
 from mailbase.optin import attacks, cooldowns, proof, submissions
 from mailbase.optin.mail_hosts import MailHosts
 from mailbase.sending.dns import Unanswered
-from mailbase.sending.provider_lookup import MailHosts as Hosts
+from mailbase.sending.providers.lookup import MailHosts as Hosts
 from optin.optin_kit import ENTRY, JSON, letters, make_form, person, submit
 
 KEY = b"k" * 32

@@ -9,11 +9,11 @@ import ssl
 
 from dns_server import DnsServer
 from mailbase.config import Mx
-from mailbase.sending.mx_dns import DnsMxResolver
-from mailbase.sending.mx_transport import Directory, MxTransport
+from mailbase.sending.mx.mx_dns import DnsMxResolver
+from mailbase.sending.mx.transport import Directory, MxTransport
 from mailbase.sending.outcomes import Envelope, Outcome
-from mailbase.sending.providers import Limits, Providers
-from mailbase.sending.smtp_session import Timeouts
+from mailbase.sending.providers.providers import Limits, Providers
+from mailbase.sending.smtp.session import Timeouts
 
 QUICK = Timeouts(connect=0.5, greeting=0.5, ehlo=0.5, starttls=1, mail=2, rcpt=2, data=2, content=2, idle=5, quit=0.5)
 BODY = b"Subject: Hello\r\n\r\nHello.\r\n"

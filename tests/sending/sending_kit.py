@@ -11,7 +11,8 @@ import msgspec
 from mailbase.campaigns.recount import recount
 from mailbase.letters.compile import compile_campaign
 from mailbase.letters.content import Content
-from mailbase.sending import deliveries, keys
+from mailbase.sending.deliveries import deliveries
+from mailbase.sending.signing import keys
 from mailbase.vault import Vault
 
 SECRET = "a-secret-for-tests-only"

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.sending.concurrency import LETTERS, Bucket, Concurrency
-from mailbase.sending.mta_sts import Policy, read_policy, read_record
+from mailbase.sending.mx.mta_sts import Policy, read_policy, read_record
+from mailbase.sending.smtp.concurrency import LETTERS, Bucket, Concurrency
 
 
 @given(st.integers(1, 50), st.lists(st.sampled_from(["good", "bad"]), max_size=300))

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mailbase.sending import relays
+from mailbase.sending.relays import relays
 from mailbase.vault import Vault
 from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
 from sending.test_crash import is_final, sent_at_least, wait_for

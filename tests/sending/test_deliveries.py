@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbase.campaigns import campaigns, lifecycle
-from mailbase.sending import deliveries, egress, leases, marks, records
+from mailbase.sending.deliveries import deliveries, leases, marks, records
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import Handed
+from mailbase.sending.relays import egress
 from mailbase.signals import feedback
 from mailbase.signals.feedback import Feedback
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states

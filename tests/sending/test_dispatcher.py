@@ -11,8 +11,8 @@ from mailbase import db as database
 from mailbase import migrate, resources, servers
 from mailbase.audience import addresses
 from mailbase.letters.content import Attachment, Sender
-from mailbase.sending import messages
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
 from sending.test_crash import is_final, sent_at_least, wait_for, workers
 from sink import Sink

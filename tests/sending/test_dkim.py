@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import mail_dkim
 from dns_server import DnsServer
 from mailbase.errors import Invalid
-from mailbase.sending import keys
-from mailbase.sending.dkim import OVERSIGNED, Signer, canonical_body
+from mailbase.sending.signing import keys
+from mailbase.sending.signing.dkim import OVERSIGNED, Signer, canonical_body
 
 DOMAIN, SELECTOR = "news.example.org", "mb2026a"
 

@@ -4,8 +4,8 @@ import dns.rcode
 import pytest
 
 from dns_server import DnsServer
-from mailbase.sending import dmarc, spf
 from mailbase.sending.dns import DnsResolver, Unanswered
+from mailbase.sending.domains import dmarc, spf
 
 
 async def spf_of(zone: dict, domain: str = "example.org") -> spf.Policy:

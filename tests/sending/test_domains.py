@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives import serialization
 
 from dns_server import DnsServer
 from mailbase.config import Relay, Settings
-from mailbase.sending import dns_records, keys
-from mailbase.sending.signers import Signers
+from mailbase.sending.domains import dns_records
+from mailbase.sending.signing import keys
+from mailbase.sending.signing.signers import Signers
 from mailbase.vault import Vault
 
 HOST = "mail.mailbase.example"

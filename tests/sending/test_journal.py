@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailbase.campaigns import campaigns, lifecycle
-from mailbase.sending import journal, leases, marks, settle
-from mailbase.sending.journal import Journal, left_behind
-from mailbase.sending.marks import Pair
+from mailbase.sending.deliveries import journal, leases, marks, settle
+from mailbase.sending.deliveries.journal import Journal, left_behind
+from mailbase.sending.deliveries.marks import Pair
 from mailbase.sending.outcomes import Envelope
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
 from sink import Sink

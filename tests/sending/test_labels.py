@@ -7,10 +7,10 @@ from email import message_from_bytes
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mailbase.sending import compose
-from mailbase.sending.dkim import Signer
+from mailbase.sending.deliveries.leases import MessageLetter
+from mailbase.sending.dispatch import compose
 from mailbase.sending.labels import BY_HOST, labels_for
-from mailbase.sending.leases import MessageLetter
+from mailbase.sending.signing.dkim import Signer
 from mailbase.signals.providers_in import brevo, mailgun, postmark, sendgrid
 from mailbase.signals.providers_in.event import own_ids
 

@@ -10,10 +10,10 @@ import dns.rcode
 import pytest
 import trustme
 
-from mailbase.sending.mx_dial import opportunistic
-from mailbase.sending.mx_dns import DnsMxResolver, forget_old
-from mailbase.sending.mx_transport import Directory
-from mailbase.sending.providers import Limits
+from mailbase.sending.mx.dial import opportunistic
+from mailbase.sending.mx.mx_dns import DnsMxResolver, forget_old
+from mailbase.sending.mx.transport import Directory
+from mailbase.sending.providers.providers import Limits
 from sending.mx_kit import BODY, Table, envelope, hosts, policy, policy_server, server_tls, world
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 

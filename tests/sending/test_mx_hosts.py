@@ -20,9 +20,9 @@ from dns_server import DnsServer
 from mailbase.campaigns import statistics
 from mailbase.campaigns.statistics import Deliveries, Provider
 from mailbase.config import Mx
-from mailbase.sending.mx_dns import DnsMxResolver
-from mailbase.sending.mx_transport import Directory, MxTransport
-from mailbase.sending.providers import Providers
+from mailbase.sending.mx.mx_dns import DnsMxResolver
+from mailbase.sending.mx.transport import Directory, MxTransport
+from mailbase.sending.providers.providers import Providers
 from netns import Host
 from postfix import Postfix
 from sending.mx_kit import envelope, policy, policy_server, server_tls

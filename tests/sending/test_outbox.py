@@ -6,9 +6,9 @@ import stat
 import httpx
 import pytest
 
-from mailbase.sending import outbox
-from mailbase.sending.outbox import OutboxTransport
 from mailbase.sending.outcomes import Envelope, Outcome
+from mailbase.sending.smtp import outbox
+from mailbase.sending.smtp.outbox import OutboxTransport
 
 EVIL = (
     b"From: =?utf-8?q?L=C3=A4den?= <news@example.org>\r\nTo: ann@example.com\r\nSubject: <script>alert(1)</script>\r\n"

@@ -17,21 +17,12 @@ from mailbase import db as database
 from mailbase import servers
 from mailbase.audience import selection
 from mailbase.campaigns import fan_out, lifecycle, progress, statistics
-from mailbase.sending import (
-    counters,
-    deliveries,
-    leases,
-    marks,
-    messages,
-    records,
-    refusals,
-    settle,
-    soft_bounces,
-    waiting,
-    warmup_take,
-    warmup_tally,
-)
-from mailbase.sending.warmup_rules import TIER_BITS
+from mailbase.sending.deliveries import counters, deliveries, leases, marks, records, refusals, settle, soft_bounces
+from mailbase.sending.dispatch import messages
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import tally as warmup_tally
+from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup.rules import TIER_BITS
 from mailbase.signals import clicks, feedback, opens, resolve
 
 PEOPLE = 20_000

@@ -9,10 +9,12 @@ import pytest
 from dns_server import DnsServer
 from mailbase.audience.addresses import Address
 from mailbase.letters.content import Sender
-from mailbase.sending import messages, provider_lookup, provider_table
-from mailbase.sending.messages import NewMessage
-from mailbase.sending.provider_lookup import DnsHosts
-from mailbase.sending.provider_table import Change
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
+from mailbase.sending.providers import lookup as provider_lookup
+from mailbase.sending.providers import table as provider_table
+from mailbase.sending.providers.lookup import DnsHosts
+from mailbase.sending.providers.table import Change
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ import asyncio
 from datetime import timedelta
 
 from dns_server import DnsServer
-from mailbase.sending import overrides
-from mailbase.sending.overrides import Restriction
+from mailbase.sending.providers import overrides
+from mailbase.sending.providers.overrides import Restriction
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people
 from sink import Sink
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from mailbase.db import connect
 from mailbase.errors import Conflict, Invalid
-from mailbase.sending import overrides, provider_table
-from mailbase.sending.overrides import Restriction
-from mailbase.sending.provider_table import Change, Provider
-from mailbase.sending.providers import CHANNEL, LONGEST_LANE, Providers, counted_as, site_of
+from mailbase.sending.providers import overrides
+from mailbase.sending.providers import table as provider_table
+from mailbase.sending.providers.overrides import Restriction
+from mailbase.sending.providers.providers import CHANNEL, LONGEST_LANE, Providers, counted_as, site_of
+from mailbase.sending.providers.table import Change, Provider
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -5,11 +5,13 @@ from random import Random
 
 import pytest
 
-from mailbase.sending import deliveries, domain_stops, leases, marks, overrides, records, reply_rule_table, waiting
+from mailbase.sending.deliveries import deliveries, leases, marks, records
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import Handed
-from mailbase.sending.reply_rule_table import Change
-from mailbase.sending.smtp_replies import enhanced_status
+from mailbase.sending.providers import domain_stops, overrides, reply_rule_table
+from mailbase.sending.providers.reply_rule_table import Change
+from mailbase.sending.smtp.replies import enhanced_status
+from mailbase.sending.warmup import waiting
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

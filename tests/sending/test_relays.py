@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbase.errors import ConfigError, Conflict, Invalid
-from mailbase.sending import egress, relays
-from mailbase.sending.relay_shares import BELONGS, SLOTS, share, slot
-from mailbase.sending.relays import Change, read_url
+from mailbase.sending.relays import egress, relays
+from mailbase.sending.relays.relays import Change, read_url
+from mailbase.sending.relays.shares import BELONGS, SLOTS, share, slot
 from mailbase.vault import Vault
 
 VAULT = Vault(["the secret key of the tests"])

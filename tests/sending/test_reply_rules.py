@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailbase.errors import Invalid
-from mailbase.sending import domain_stops, overrides, reply_rule_table
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.reply_rule_table import Change
-from mailbase.sending.reply_rules import Refusal, notice, notice_all, said
-from mailbase.sending.smtp_replies import enhanced_status
+from mailbase.sending.providers import domain_stops, overrides, reply_rule_table
+from mailbase.sending.providers.reply_rule_table import Change
+from mailbase.sending.providers.reply_rules import Refusal, notice, notice_all, said
+from mailbase.sending.smtp.replies import enhanced_status
 from sending.sending_kit import add_domain
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

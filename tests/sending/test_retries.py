@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.sending import retries
+from mailbase.sending.deliveries import retries
 from mailbase.sending.outcomes import Outcome
 
 MINUTE = timedelta(minutes=1)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbase.config import Relay
-from mailbase.sending.connections import SmtpTransport
 from mailbase.sending.outcomes import Envelope, Outcome
-from mailbase.sending.smtp_session import Timeouts
+from mailbase.sending.smtp.connections import SmtpTransport
+from mailbase.sending.smtp.session import Timeouts
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 
 QUICK = Timeouts(

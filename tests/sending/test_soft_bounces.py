@@ -3,9 +3,9 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from mailbase.sending import records
+from mailbase.sending.deliveries import records
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.records import Handed
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, in_hand
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)

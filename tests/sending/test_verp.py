@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.sending import compose, leases, verp
-from mailbase.sending.compose import Streams
+from mailbase.sending.deliveries import leases
+from mailbase.sending.dispatch import compose
+from mailbase.sending.dispatch.compose import Streams
+from mailbase.sending.domains import verp
 from mailbase.tokens import Tokens
 from sending.sending_kit import add_campaign, add_domain
 

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailbase.sending import leases, marks, warmup, warmup_judge, warmup_rules, warmup_take
-from mailbase.sending.marks import Pair
-from mailbase.sending.warmup_rules import Cap
+from mailbase.sending.deliveries import leases, marks
+from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.warmup import judge as warmup_judge
+from mailbase.sending.warmup import rules as warmup_rules
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.rules import Cap
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-from mailbase.sending import warmup_take
+from mailbase.sending.warmup import take as warmup_take
 
 
 async def domain(client, **more):

@@ -4,12 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailbase.sending import lane_choice, warmup_judge, warmup_take, warmup_tally
 from mailbase.sending.outcomes import Outcome
-from mailbase.sending.warmup_engagement import Group, compared
-from mailbase.sending.warmup_health import Counts, examine
-from mailbase.sending.warmup_rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
-from mailbase.sending.warmup_tally import Result
+from mailbase.sending.warmup import judge as warmup_judge
+from mailbase.sending.warmup import lane_choice
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import tally as warmup_tally
+from mailbase.sending.warmup.engagement import Group, compared
+from mailbase.sending.warmup.health import Counts, examine
+from mailbase.sending.warmup.rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
+from mailbase.sending.warmup.tally import Result
 from sending.sending_kit import add_campaign, add_domain, add_people
 
 RULES = Rules()
@@ -182,7 +185,8 @@ async def test_a_lease_reads_no_more_than_it_takes(db):
     )
     await db.execute("VACUUM ANALYZE deliveries")
     await db.execute("SET plan_cache_mode = force_generic_plan")
-    from mailbase.sending import leases, waiting  # noqa: PLC0415  (their statements)
+    from mailbase.sending.deliveries import leases  # noqa: PLC0415  (their statements)
+    from mailbase.sending.warmup import waiting  # noqa: PLC0415  (their statements)
 
     lanes = [["google", "other"], [50, 50], [0, 0], [15 << TIER_BITS] * 2, None, None, None]
     plans = [

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import convert
 
-from mailbase.sending import warmup, warmup_model, warmup_overrides
-from mailbase.sending.warmup_keys import Chosen
-from mailbase.sending.warmup_overrides import Override
-from mailbase.sending.warmup_rules import Rules
+from mailbase.sending.warmup import model as warmup_model
+from mailbase.sending.warmup import overrides as warmup_overrides
+from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.keys import Chosen
+from mailbase.sending.warmup.overrides import Override
+from mailbase.sending.warmup.rules import Rules
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters
 from warmup_simulator import FINE, LATER, NOBODY, START, Simulator
 

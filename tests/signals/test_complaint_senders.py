@@ -4,7 +4,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mailbase.sending import keys
+from mailbase.sending.signing import keys
 from mailbase.signals import complaint_senders, trust
 
 

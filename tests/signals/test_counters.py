@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from mailbase.campaigns import statistics
-from mailbase.sending import counters
+from mailbase.sending.deliveries import counters
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 HOUR = 3600

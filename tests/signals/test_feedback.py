@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from mailbase.campaigns.recount import recount
-from mailbase.sending import counters
-from mailbase.sending.deliveries import moved
+from mailbase.sending.deliveries import counters
+from mailbase.sending.deliveries.deliveries import moved
 from mailbase.signals.feedback import Feedback, apply
 from signals.signals_kit import NOON, counted, make_campaign
 

@@ -12,10 +12,11 @@ from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.api.warmup import Ceilings, Schedule
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool
-from mailbase.sending import domain_checks, domains
 from mailbase.sending.dns import DnsResolver
-from mailbase.sending.domains import Domain
-from mailbase.sending.warmup import Preset, set_ceilings
+from mailbase.sending.domains import checks as domain_checks
+from mailbase.sending.domains import domains
+from mailbase.sending.domains.domains import Domain
+from mailbase.sending.warmup.warmup import Preset, set_ceilings
 from mailbase.vault import Vault
 
 TAGS: Final = ["Domains"]

@@ -15,8 +15,8 @@ from mailbase.errors import FieldError, Invalid, NotFound, gathered
 from mailbase.letters.compile import compile_variables
 from mailbase.letters.content import Attachment, Content, Sender
 from mailbase.letters.mime import check_attachments, check_headers
-from mailbase.sending import messages
-from mailbase.sending.messages import Message, NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import Message, NewMessage
 
 MOST_BYTES: Final = 15 * 1024 * 1024
 ONE_LINE: Final = r"\A[^\x00-\x1f\x7f\x85\u2028\u2029]*\Z"

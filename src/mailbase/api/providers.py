@@ -13,11 +13,13 @@ from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import Invalid
-from mailbase.sending import domain_stops, domains, overrides, provider_table, reply_rule_table
-from mailbase.sending.domains import Domain
-from mailbase.sending.overrides import Override, Restriction
-from mailbase.sending.provider_table import Provider
-from mailbase.sending.reply_rule_table import Rule
+from mailbase.sending.domains import domains
+from mailbase.sending.domains.domains import Domain
+from mailbase.sending.providers import domain_stops, overrides, reply_rule_table
+from mailbase.sending.providers import table as provider_table
+from mailbase.sending.providers.overrides import Override, Restriction
+from mailbase.sending.providers.reply_rule_table import Rule
+from mailbase.sending.providers.table import Provider
 
 TAGS: Final = ["Providers"]
 

@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.db import Connection
-from mailbase.sending import relays
-from mailbase.sending.relays import Relay
+from mailbase.sending.relays import relays
+from mailbase.sending.relays.relays import Relay
 from mailbase.vault import Vault
 
 TAGS: Final = ["Relays"]

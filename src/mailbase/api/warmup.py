@@ -14,11 +14,15 @@ from mailbase.api.common import LARGEST, Body, Listing, Page, paged, scope
 from mailbase.api.exports import as_csv
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool
-from mailbase.sending import domains, warmup, warmup_history, warmup_overrides, warmup_take
-from mailbase.sending.warmup import Preset, WarmupDetail
-from mailbase.sending.warmup_history import Decision
-from mailbase.sending.warmup_overrides import Override
-from mailbase.sending.warmup_rules import Rules
+from mailbase.sending.domains import domains
+from mailbase.sending.warmup import history as warmup_history
+from mailbase.sending.warmup import overrides as warmup_overrides
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.history import Decision
+from mailbase.sending.warmup.overrides import Override
+from mailbase.sending.warmup.rules import Rules
+from mailbase.sending.warmup.warmup import Preset, WarmupDetail
 
 TAGS: Final = ["Domains"]
 BATCH: Final = 1000

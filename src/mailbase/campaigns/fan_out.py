@@ -14,7 +14,9 @@ from mailbase.audience import selection
 from mailbase.campaigns import lifecycle
 from mailbase.campaigns.lifecycle import CANCELLED, SLICE
 from mailbase.db import Connection, Pool
-from mailbase.sending import counters, deliveries, waiting, warmup_take
+from mailbase.sending.deliveries import counters, deliveries
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import waiting
 
 EXPIRED: Final = "expired"
 WARMUP: Final = "warmup"

@@ -9,8 +9,8 @@ from mailbase.campaigns import campaigns, plan, progress
 from mailbase.campaigns.campaigns import Held
 from mailbase.campaigns.plan import Day
 from mailbase.db import Connection
-from mailbase.sending import waiting
-from mailbase.sending.warmup_outlook import outlook
+from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup.outlook import outlook
 
 
 class GrowingDay(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Final
 from mailbase.campaigns import campaigns, states
 from mailbase.campaigns.campaigns import Campaign
 from mailbase.db import Connection
-from mailbase.sending import counters, deliveries
+from mailbase.sending.deliveries import counters, deliveries
 
 SLICE: Final = 10_000
 """How many letters one transaction creates or skips at most."""

@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.sending import warmup, warmup_rules
+from mailbase.sending.warmup import rules as warmup_rules
+from mailbase.sending.warmup import warmup
 
 LETTERS_A_SECOND: Final = 100
 """What a relay usually takes over ten connections; only for the last few minutes of a forecast."""

@@ -7,7 +7,8 @@ from msgspec import Struct
 from mailbase.campaigns import plan
 from mailbase.campaigns.campaigns import Held
 from mailbase.db import Connection
-from mailbase.sending import egress, warmup
+from mailbase.sending.relays import egress
+from mailbase.sending.warmup import warmup
 
 
 class Progress(Struct):

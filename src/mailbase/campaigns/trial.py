@@ -19,8 +19,8 @@ from mailbase.letters import templates
 from mailbase.letters.content import Person
 from mailbase.letters.preview import Preview
 from mailbase.letters.preview import preview as render
-from mailbase.sending import messages
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.tokens import Tokens
 
 

@@ -13,10 +13,11 @@ from mailbase.db import Connection
 from mailbase.doctor.findings import About, Finding
 from mailbase.doctor.way_out import own_addresses
 from mailbase.errors import ConfigError
-from mailbase.sending import dmarc, dns_records, keys, spf, verify
-from mailbase.sending.dkim import Signer
 from mailbase.sending.dns import DnsResolver, Unanswered
-from mailbase.sending.dns_records import Key, Record
+from mailbase.sending.domains import dmarc, dns_records, spf, verify
+from mailbase.sending.domains.dns_records import Key, Record
+from mailbase.sending.signing import keys
+from mailbase.sending.signing.dkim import Signer
 from mailbase.vault import Vault
 
 OLD: Final = timedelta(days=200)

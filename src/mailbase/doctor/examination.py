@@ -15,8 +15,8 @@ from mailbase.db import Connection
 from mailbase.doctor import database, domain, forms, machine, way_out, web
 from mailbase.doctor.findings import About, Finding, Report, report
 from mailbase.errors import ConfigError, MailbaseError
-from mailbase.sending import relays
 from mailbase.sending.dns import DnsResolver
+from mailbase.sending.relays import relays
 from mailbase.vault import Vault
 
 PATIENCE = 45.0

@@ -10,9 +10,9 @@ from typing import Final
 from mailbase import config
 from mailbase.doctor.findings import About, Finding, is_local
 from mailbase.sending.dns import DnsResolver, Unanswered
-from mailbase.sending.smtp_replies import Reply
-from mailbase.sending.smtp_session import SessionError, Timeouts, open_session
-from mailbase.sending.smtp_wire import Wire
+from mailbase.sending.smtp.replies import Reply
+from mailbase.sending.smtp.session import SessionError, Timeouts, open_session
+from mailbase.sending.smtp.wire import Wire
 
 PATIENCE: Final = Timeouts(connect=10, greeting=20, ehlo=10, starttls=10, auth=20, quit=3)
 SOON: Final = timedelta(days=14)

@@ -22,7 +22,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException
 from mailbase.db import CONNECTION_ERRORS, Pool
 from mailbase.inbound.certificate import Certificate
 from mailbase.inbound.limits import Limits
-from mailbase.sending import domains, verp
+from mailbase.sending.domains import domains, verp
 from mailbase.signals import incoming
 from mailbase.signals.incoming import Mail
 from mailbase.tokens import Tokens

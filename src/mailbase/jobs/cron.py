@@ -15,7 +15,9 @@ from mailbase import queue
 from mailbase.audience import answers, form_counts
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.optin import address_change, attacks, cooldowns, pending, proof, submissions, tills
-from mailbase.sending import counters, mx_dns, overrides
+from mailbase.sending.deliveries import counters
+from mailbase.sending.mx import mx_dns
+from mailbase.sending.providers import overrides
 from mailbase.signals import age, incoming, source_events
 
 logger = logging.getLogger(__name__)

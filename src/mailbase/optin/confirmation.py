@@ -26,8 +26,8 @@ from mailbase.db import Connection
 from mailbase.errors import Invalid, NotFound
 from mailbase.letters.content import Sender
 from mailbase.optin import cooldowns, letter
-from mailbase.sending import messages
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.tokens import Tokens
 
 Outcome = Literal["accepted", "cooldown", "suppressed"]

@@ -5,7 +5,8 @@ Twice is fine. It counts once, for the campaign whose letter it was.
 
 from mailbase.audience import subscribers
 from mailbase.db import Connection
-from mailbase.sending import counters, warmup_tally
+from mailbase.sending.deliveries import counters
+from mailbase.sending.warmup import tally as warmup_tally
 
 CAMPAIGN = """
 SELECT campaign_id FROM deliveries WHERE id = $1 AND subscriber_id = $2

@@ -24,8 +24,8 @@ from mailbase.errors import NotFound
 from mailbase.letters.content import Sender
 from mailbase.optin import magnet_letter
 from mailbase.optin.confirmation import Desk, title_of
-from mailbase.sending import messages
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.tokens import Tokens
 
 VALID: Final = timedelta(days=7)

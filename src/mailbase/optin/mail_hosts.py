@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from mailbase.optin.address_hints import PROVIDERS
 from mailbase.sending.dns import Unanswered
-from mailbase.sending.provider_lookup import HostResolver
+from mailbase.sending.providers.lookup import HostResolver
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from mailbase.db import Connection
 from mailbase.letters import templates
 from mailbase.letters.content import Rendered, Sender
 from mailbase.optin.notice_words import Notice
-from mailbase.sending import messages
-from mailbase.sending.messages import NewMessage
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 
 HERE: Final = Path(__file__).parent
 

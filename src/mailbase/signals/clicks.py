@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.sending import counters
+from mailbase.sending.deliveries import counters
 from mailbase.signals import tally, verdicts
 from mailbase.signals.hits import Hit, Place, Written
 from mailbase.signals.tally import Seen

@@ -20,8 +20,9 @@ from msgspec import Struct
 from mailbase.audience import addresses, subscribers, suppressions
 from mailbase.audience.addresses import Address
 from mailbase.db import Connection
-from mailbase.sending import counters, soft_bounces, warmup_tally
-from mailbase.sending.deliveries import State, moved
+from mailbase.sending.deliveries import counters, soft_bounces
+from mailbase.sending.deliveries.deliveries import State, moved
+from mailbase.sending.warmup import tally as warmup_tally
 
 Kind = Literal["bounce", "complaint", "unsubscribe", "delivered", "deferred", "not_spam"]
 Class = Literal["hard", "soft", "block"]

@@ -25,7 +25,7 @@ from msgspec import Struct
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.errors import Unavailable
-from mailbase.sending import counters
+from mailbase.sending.deliveries import counters
 from mailbase.signals import batches, verdicts
 from mailbase.signals.hits import Hit, Place, Written
 from mailbase.signals.verdicts import EARLY

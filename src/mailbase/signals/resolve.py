@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.reports.examine import Finding, Report
-from mailbase.sending import verp
-from mailbase.sending.verp import Own
+from mailbase.sending.domains import verp
+from mailbase.sending.domains.verp import Own
 from mailbase.signals.feedback import Class, Feedback
 from mailbase.signals.incoming import Waiting
 from mailbase.tokens import Tokens

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from mailbase.audience import addresses
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.sending import counters
+from mailbase.sending.deliveries import counters
 from mailbase.signals import feedback
 from mailbase.signals.feedback import Feedback
 from mailbase.signals.providers_in.event import Event, Reading, own_ids, refuse

@@ -19,7 +19,7 @@ from mailbase.audience import keys
 from mailbase.config import Settings
 from mailbase.errors import Forbidden, NotFound, Unauthorized
 from mailbase.http import header, is_local
-from mailbase.sending import outbox
+from mailbase.sending.smtp import outbox
 
 PAGE: Final = 50
 MOST_SHOWN: Final = 512 * 1024

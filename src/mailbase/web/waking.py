@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from mailbase.db import CONNECTION_ERRORS, Pool
-from mailbase.sending import messages
+from mailbase.sending.dispatch import messages
 
 logger = logging.getLogger(__name__)
 

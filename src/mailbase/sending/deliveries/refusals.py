@@ -1,0 +1,71 @@
+"""What is known of a refused letter before its fate is decided: since when it has been refused, and whether it was about us.
+
+The rules on replies (:mod:`~mailbase.sending.providers.reply_rules`) hear of every refusal here, in the recorder's transaction, before it
+locks any letter.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+from mailbase.db import Connection
+from mailbase.sending.outcomes import Outcome
+from mailbase.sending.providers import reply_rules
+from mailbase.sending.providers.reply_rules import Refusal, Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Standing(Struct, frozen=True):
+    """How a refused letter stands."""
+
+    since: timedelta = timedelta()
+    """How long it has been refused."""
+    verdict: Verdict = Verdict()
+
+
+FRESH: Final = Standing()
+
+SINCE = """
+SELECT id, extract(epoch FROM COALESCE($2, now()) - refused_since)::float8 AS seconds FROM deliveries
+WHERE id = ANY ($1::bigint[]) AND refused_since IS NOT NULL
+"""
+
+
+def spoken(outcome: Outcome) -> bool:
+    """Return whether a refusal is the other side's own words, which may say something about more letters than this one."""
+    return outcome.code >= 400 and (
+        outcome.kind == "deferred" or (outcome.kind == "refused" and outcome.bounce_class != "hard")
+    )
+
+
+async def look(
+    db: Connection, egress: str, letters: Mapping[int, Refusal], *, now: datetime | None = None
+) -> dict[int, Standing]:
+    """Return how letters (by id) that did not go out stand; what is about a provider is counted and acted upon."""
+    if not letters:
+        return {}
+    waiting = [id for id, letter in letters.items() if letter.outcome.kind != "refused"]
+    rows = await db.fetch(SINCE, waiting, now) if waiting else []
+    since = {row["id"]: timedelta(seconds=max(row["seconds"], 0)) for row in rows}
+    # One refusal of a connection sends many letters back, in the same words: it was said once.
+    said: dict[tuple[object, ...], list[int]] = {}
+    for id, letter in sorted(letters.items()):
+        if spoken(letter.outcome):
+            alone = None if letter.outcome.free else id
+            said.setdefault((letter.provider, letter.domain_id, letter.outcome.reply, alone), []).append(id)
+    verdicts = [FRESH.verdict] * len(said)
+    if not said:
+        return {id: Standing(since.get(id, timedelta())) for id in letters}
+    try:
+        async with db.transaction():
+            verdicts = await reply_rules.notice_all(db, egress, [letters[ids[0]] for ids in said.values()], now=now)
+    except asyncpg.DataError as error:
+        # A rule is the owner's, and may be one PostgreSQL cannot carry out; what became of the letters is written all the same.
+        log.warning("a rule on replies cannot be applied: %s", error)
+    judged = {id: verdict for ids, verdict in zip(said.values(), verdicts, strict=True) for id in ids}
+    return {id: Standing(since.get(id, timedelta()), judged.get(id, FRESH.verdict)) for id in letters}

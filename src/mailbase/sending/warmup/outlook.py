@@ -1,0 +1,91 @@
+"""The outlook of a domain: the days to come as they would go for so many letters by provider, from where its warm-up stands."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+import msgspec
+
+from mailbase.db import Connection
+from mailbase.sending.warmup import model as warmup_model
+from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.keys import Chosen, Key
+from mailbase.sending.warmup.model import Plan, PlannedDay
+from mailbase.sending.warmup.rules import TOTAL
+
+TAKEN = """
+SELECT provider, bucket, taken FROM allowances
+WHERE domain_id = $1 AND egress = $2 AND provider = ANY($3::text[]) AND bucket > $4::timestamptz - interval '25 hours' AND taken > 0
+ORDER BY bucket
+"""
+
+
+async def outlook(
+    db: Connection,
+    domain_id: int,
+    demand: Mapping[str, int],
+    start: datetime,
+    *,
+    to_outbox: bool,
+    grow: bool,
+    spread: bool = True,
+) -> Plan:
+    """Play ``demand`` from ``start`` on, over the domain's ways out in equal parts. Without ``grow`` at today's caps.
+
+    Without ``spread`` a day's cap may leave at once, whatever the hour allows.
+    """
+    chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    if not spread and chosen.preset != "fast":
+        chosen = msgspec.structs.replace(chosen, rules=msgspec.structs.replace(chosen.rules, active_hours=1))
+    ways = await warmup.egresses(db, domain_id, to_outbox=to_outbox)
+    letters = warmup_model.gathered(demand)
+    plans: list[Plan] = []
+    for number, egress in enumerate(ways):
+        part = {provider: n // len(ways) + (number < n % len(ways)) for provider, n in letters.items()}
+        found, _, _ = await warmup_take.keys(db, domain_id, egress, list(part), now=start)
+        keys = {provider: _empty(key) for provider, key in found.items()}
+        rows = await db.fetch(TAKEN, domain_id, egress, [TOTAL, *part], start)
+        taken = [(row["provider"], row["bucket"], row["taken"]) for row in rows]
+        plans.append(await _play(chosen, part, start, name=f"{domain_id} {egress}", keys=keys, taken=taken, grow=grow))
+    return plans[0] if len(plans) == 1 else _merged(plans)
+
+
+async def _play(
+    chosen: Chosen,
+    part: dict[str, int],
+    start: datetime,
+    *,
+    name: str,
+    keys: Mapping[str, Key],
+    taken: Sequence[tuple[str, datetime, int]],
+    grow: bool,
+) -> Plan:
+    # Weeks of ten minutes each: a thread keeps other requests from waiting.
+    return await asyncio.to_thread(
+        lambda: warmup_model.play(chosen, part, start, name=name, keys=keys, taken=taken, grow=grow)
+    )
+
+
+def _empty(key: Key) -> Key:
+    """Return a key with nothing counted yet: the model counts what was taken by itself."""
+    return msgspec.structs.replace(key, day=0, hour=0, bucket=0, cold=0, everywhere=0)
+
+
+def _merged(plans: Sequence[Plan]) -> Plan:
+    days: dict[date, PlannedDay] = {}
+    for day in sorted((day for plan in plans for day in plan.days), key=lambda day: day.date):
+        known = days.get(day.date)
+        if known is None:
+            days[day.date] = day
+            continue
+        names = sorted(known.by_provider.keys() | day.by_provider.keys())
+        days[day.date] = PlannedDay(
+            day.date,
+            known.count + day.count,
+            None if known.cap is None or day.cap is None else known.cap + day.cap,
+            {name: known.by_provider.get(name, 0) + day.by_provider.get(name, 0) for name in names},
+            sorted({*known.limited_by, *day.limited_by}),
+        )
+    ends = [plan.finishes_at for plan in plans]
+    return Plan(list(days.values()), None if None in ends else max(end for end in ends if end is not None))
