@@ -161,7 +161,8 @@ def _start_servers(settings: Settings) -> list[Child]:
 def _part(name: str) -> subprocess.Popen[bytes]:
     # In a group of its own: a Ctrl-C at the terminal reaches it through us, in order, and only once.
     return subprocess.Popen(
-        [sys.executable, "-m", "mailbase", name],
+        # -P: a module of the folder one happens to stand in must never be taken for one of ours.
+        [sys.executable, "-P", "-m", "mailbase", name],
         stdin=subprocess.DEVNULL,
         process_group=0,
         preexec_fn=servers.die_with_parent(signal.SIGTERM),
@@ -170,7 +171,7 @@ def _part(name: str) -> subprocess.Popen[bytes]:
 
 def _migrate() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mailbase", "migrate", "--quiet"],
+        [sys.executable, "-P", "-m", "mailbase", "migrate", "--quiet"],
         check=False,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

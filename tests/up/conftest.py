@@ -53,7 +53,8 @@ class Up:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mailbase", "up"],
+                [sys.executable, "-P", "-m", "mailbase", "up"],
+                cwd=home,
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

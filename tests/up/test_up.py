@@ -16,8 +16,9 @@ import pytest
 pytestmark = pytest.mark.timeout(180)
 
 
-def test_it_says_where_things_are_and_stops_within_twenty_seconds(start):
-    """A first start prints the URL, the key once, the outbox and ``ready``; SIGTERM ends every process; a second start shows the key no more."""
+def test_it_says_where_things_are_and_stops_within_twenty_seconds(home, start):
+    """A first start prints the URL, the key once, the outbox and ``ready``, whatever Python files lie about where it was called; SIGTERM ends every process; a second start shows the key no more."""
+    (home / "dns.py").write_text("raise SystemExit('the wrong module')")
     up = start()
     up.ready()
     said = "\n".join(up.said())
