@@ -44,6 +44,8 @@ class Summary(Struct, kw_only=True):
     scheduled_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    stopped_reason: str | None
+    """Why it was paused by itself."""
 
 
 class Campaign(Summary, kw_only=True):
@@ -152,7 +154,7 @@ async def duplicate(db: Connection, campaign_id: int) -> Campaign:
 GET = """
 SELECT id, name, status, paused_from, domain_id, from_name, from_email, reply_to, subject, preheader, mjml, html, text, audience,
     headers, send_until, track_opens, track_clicks, track_trap, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at,
-    fanned_out, expected
+    stopped_reason, fanned_out, expected
 FROM campaigns WHERE id = $1
 """
 
@@ -205,7 +207,7 @@ async def hold(db: Connection, campaign_id: int) -> Held:
 
 LIST = """
 SELECT id, name, status, paused_from, from_name, from_email, reply_to, subject, preheader, audience, headers, send_until, track_opens,
-    track_clicks, track_trap, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at
+    track_clicks, track_trap, utm, on_crash, created_at, updated_at, scheduled_at, started_at, finished_at, stopped_reason
 FROM campaigns
 WHERE id < $1 AND ($2::text IS NULL OR status = $2)
 ORDER BY id DESC LIMIT $3
@@ -279,4 +281,5 @@ def _summary(row: Record, audience: Audience) -> Summary:
         scheduled_at=row["scheduled_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        stopped_reason=row["stopped_reason"],
     )

@@ -38,7 +38,7 @@ async def pause(db: Connection, campaign_id: int) -> Campaign:
 
 
 RESUME = """
-UPDATE campaigns SET status = paused_from, paused_from = NULL, updated_at = now() WHERE id = $1
+UPDATE campaigns SET status = paused_from, paused_from = NULL, stopped_reason = NULL, updated_at = now() WHERE id = $1
 RETURNING pg_notify('mailbase_sending', '')
 """
 

@@ -11,19 +11,20 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Final, Protocol
 
+import asyncpg
 from msgspec import Struct
 
 from mailbase.audience.suppressions import erased_value
-from mailbase.db import Connection, Pool
-from mailbase.errors import MailbaseError
+from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.letters.content import Attachment
 from mailbase.sending.deliveries import leases, marks
 from mailbase.sending.deliveries.leases import CampaignLetter, MessageLetter
 from mailbase.sending.deliveries.marks import Marked, Pair
 from mailbase.sending.deliveries.records import Handed
-from mailbase.sending.dispatch import compose
+from mailbase.sending.dispatch import compose, faults
 from mailbase.sending.dispatch.campaign_queue import CampaignQueue
 from mailbase.sending.dispatch.compose import Draft, Stream, Streams
+from mailbase.sending.dispatch.faults import Faults
 from mailbase.sending.labels import Label
 from mailbase.sending.outcomes import Envelope
 from mailbase.sending.relays.shares import Interval
@@ -110,10 +111,11 @@ class CampaignBatch(Batch):
     def __init__(
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
         interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int, labels: Sequence[Label],
-        returned: Callable[[Mapping[str, int]], None],
+        returned: Callable[[Mapping[str, int]], None], heard: Faults,
     ) -> None:  # fmt: skip
         super().__init__(holding, [letter.id for letter in letters])
         self._returned = returned
+        self._faults = heard
         self._letters = deque(letters)
         self._due = due
         self._stream = stream
@@ -141,15 +143,18 @@ class CampaignBatch(Batch):
             return Ready(letter.id, email, handed, None)
         try:
             composed = self._stream.compose(letter, email, self._interests, self._signer, now, self._labels)
-        except MailbaseError as error:
-            return Ready(letter.id, email, handed, None, failure=error.message)
+        except Exception as error:  # noqa: BLE001  (whatever it is: this letter's alone, until more of them fail)
+            return Ready(letter.id, email, handed, None, failure=faults.words(error, f"letter {letter.id}"))
         draft = composed if isinstance(composed, Draft) else None
         envelope = composed.envelope if isinstance(composed, Draft) else composed
         envelope.holds = self.holding.holds
         return Ready(letter.id, email, handed, envelope, draft=draft)
 
     async def mark(self, db: Connection, ready: Sequence[Ready]) -> Marked:
-        """Mark the next letters of the lease."""
+        """Mark the next letters of the lease; where letter after letter fails, stop the campaign instead."""
+        failures = [one.failure for one in ready if one.failure is not None]
+        if (why := self._faults.heard(self._due.campaign_id, failures, of=len(ready))) is not None:
+            await faults.stop(db, self._due.campaign_id, why)
         pairs = [Pair(one.id, one.proof, one.handed.provider, self._tiers[one.id]) for one in ready]
         marked = await marks.mark_campaign(
             db, self._due.campaign_id, self._due.domain_id, self.holding.fence, pairs,
@@ -188,6 +193,7 @@ class CampaignSource:
         self._lease = lease
         self._egress = egress or ("outbox" if to_outbox else "relay")
         self._labels = labels
+        self._faults = Faults()
         self._queue = CampaignQueue(
             self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full, own=own,  # noqa: S311  (chance, no secret)
         )  # fmt: skip
@@ -196,7 +202,7 @@ class CampaignSource:
         """Lease from the next campaign in turn that may send."""
         async with pool.acquire() as db:
             until = boottime() + self._lease.total_seconds()
-            leased = await self._queue.lease(db, limit, accept=self._has_content)
+            leased = await self._queue.lease(db, limit, accept=self._can_be_made)
             if leased is None:
                 return None
             due = leased.due
@@ -210,11 +216,22 @@ class CampaignSource:
             return CampaignBatch(
                 Holding(leased.fence, until, len(leased.letters)), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
                 capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, labels=self._labels,
-                returned=leased.returned,
+                returned=leased.returned, heard=self._faults,
             )  # fmt: skip
 
-    async def _has_content(self, db: Connection, due: Due) -> bool:
-        return await self._streams.get(db, due.campaign_id) is not None
+    async def _can_be_made(self, db: Connection, due: Due) -> bool:
+        """Look at what all letters of a campaign need; without it the campaign stops, and the others go on."""
+        why = "Its frozen content cannot be read by this version."
+        try:
+            stream = await self._streams.get(db, due.campaign_id)
+            await self._signers.get(db, due.key_id)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is: this campaign's alone)
+            stream, why = None, faults.words(error, f"campaign {due.campaign_id}")
+        if stream is None:
+            await faults.stop(db, due.campaign_id, why)
+        return stream is not None
 
 
 class MessageBatch(Batch):
@@ -223,7 +240,7 @@ class MessageBatch(Batch):
     def __init__(
         self,
         holding: Holding,
-        letters: list[tuple[MessageLetter, Signer | None]],
+        letters: list[tuple[MessageLetter, Signer | Exception | None]],
         erasure_key: bytes,
         tokens: Tokens | None,
         *,
@@ -249,14 +266,18 @@ class MessageBatch(Batch):
             letter.email, letter.email_key, letter.attempts + 1, None, egress=self._egress, settled=self.holding.settle,
         )  # fmt: skip
         files: list[Attachment] = []
-        if letter.attachments:
-            async with pool.acquire() as db:
-                files = await compose.attachments(db, letter.message_id)
         proof = erased_value(letter.email_key, self._erasure_key)
+        if isinstance(signer, Exception):
+            return Ready(letter.id, proof, handed, None, failure=faults.words(signer, f"letter {letter.id}"))
         try:
+            if letter.attachments:
+                async with pool.acquire() as db:
+                    files = await compose.attachments(db, letter.message_id)
             envelope = compose.message(letter, files, signer, now, tokens=self._tokens, labels=self._labels)
-        except MailbaseError as error:
-            return Ready(letter.id, proof, handed, None, failure=error.message)
+        except CONNECTION_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is: this letter's alone)
+            return Ready(letter.id, proof, handed, None, failure=faults.words(error, f"letter {letter.id}"))
         envelope.holds = self.holding.holds
         return Ready(letter.id, proof, handed, envelope)
 
@@ -304,7 +325,7 @@ class MessageSource:
             )
             if not letters:
                 return None
-            signed = [(letter, await self._signers.get(db, letter.key_id)) for letter in letters]
+            signed = [(letter, await self._signer(db, letter)) for letter in letters]
         return MessageBatch(
             Holding(fence, until, len(letters)),
             signed,
@@ -314,3 +335,12 @@ class MessageSource:
             to_outbox=self._to_outbox,
             labels=self._labels,
         )
+
+    async def _signer(self, db: Connection, letter: MessageLetter) -> Signer | Exception | None:
+        """Return a message's signer, or why there is none: the others must not wait for it."""
+        try:
+            return await self._signers.get(db, letter.key_id)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            return error
