@@ -66,6 +66,8 @@ _ABSENT_PHRASES: Final = tuple(
         "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
         "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",
         "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
+        "nicht im", "nicht in der", "nicht in dem", "figure pas", "no figura", "non figura", "non presente", "non e presente", "nao esta listado", "nao consta", "no esta en",
+        "was not found", "were not found", "nobody named", "nobody by that name", "nobody with that", "not among",
     )
 )  # fmt: skip
 _INACTIVE_PHRASES: Final = tuple(

@@ -41,7 +41,7 @@ DELAY: Final = Phrases(
     "could not deliver … within … hours", "will keep trying", "will continue trying", "will continue to try", "will continue to attempt", "will keep retrying",
     "will be retried", "will be re-tried", "will be re-attempted", "still being tried", "still in the queue", "still trying", "still undelivered",
     "attempts will continue", "attempts will be continued", "attempts will be made", "has been delayed", "has so far been delayed",
-    "no action is required on your part", "weitere zustellversuche", "erneut versucht", "wird weiterhin versucht", "seguirá intentando", "continuerà",
+    "no action is required on your part", "temporary failure report", "message is delayed", "not need to re-send", "is kept in the queue", "weitere zustellversuche", "erneut versucht", "wird weiterhin versucht", "seguirá intentando", "continuerà",
     "va réessayer", "попытки будут продолж*", "попытки доставки будут продолж*", "попытки будут повтор*",
 )  # fmt: skip
 ENDED: Final = Phrases(

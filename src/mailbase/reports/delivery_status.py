@@ -52,6 +52,8 @@ _TYPE = re.compile(
 )
 _EMBEDDED = re.compile(r"^[ \t>]{0,4}Final-Recipient[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _NEXT = re.compile(r"^[ \t>]{0,4}(?:Action|Status|Diagnostic-Code)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r"^[ \t]{0,4}>[ \t>]{0,8}Final-Recipient[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_QUOTE = re.compile(r"^[ \t]{0,4}>(?:[ \t>]{0,8}>)?[ \t]?", re.MULTILINE)
 _MTA = re.compile(r"^\s*[\w\-]{1,30}\s*;\s*")
 
 
@@ -82,7 +84,10 @@ def looks_like(text: str) -> bool:
 def parse(text: str) -> Status:
     """Return what the fields say."""
     found = Status(blocks=[], originals=[])
-    for fields in _blocks(text[:200_000]):
+    text = text[:200_000]
+    if _QUOTED.search(text):
+        text = _QUOTE.sub("", text)
+    for fields in _blocks(text):
         mta = fields.get("reporting-mta")
         if mta and found.reporting_mta is None:
             found.reporting_mta = _MTA.sub("", mta).strip()[:255] or None
@@ -125,6 +130,9 @@ def _blocks(text: str) -> list[dict[str, str]]:
     for line in text.split("\n"):
         if not line.strip():
             empty = True
+            continue
+        if line.startswith("--"):
+            last, empty = "", True
             continue
         field = _FIELD.match(line) if line[0] not in " \t" or last == "" else None
         name = field[1].lower() if field else ""

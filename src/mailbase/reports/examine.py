@@ -18,12 +18,15 @@ from mailbase.reports import automatic, complaints, delivery_status, notices, re
 from mailbase.reports.addresses import addresses
 from mailbase.reports.judge import code_of, says, status_of, weigh
 from mailbase.reports.mime import Part, read
+from mailbase.reports.transcripts import refusals
 from mailbase.reports.verdicts import Class, Verdict
 from mailbase.reports.wording import plain
 
 LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 LONGEST_LEAD = 3000
+ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
+"""Headers that say whom a report was sent to."""
 
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
@@ -63,6 +66,11 @@ def examine(data: bytes) -> Report:
     """Return what a mail says, whatever its bytes."""
     mail = read(data)
     parts = mail.walk()
+    written_to = mail.all(*ABOUT_US)
+    forwarded = returned.forwarded(mail, parts)
+    if forwarded is not None:
+        mail, parts = forwarded, forwarded.walk()
+        written_to += mail.all(*ABOUT_US)
     letter = returned.of_parts(parts)
     notice = _notice(parts)
     if not letter:
@@ -80,13 +88,12 @@ def examine(data: bytes) -> Report:
     else:
         findings = _told(mail, parts, notice, letter)
         originals = [found.recipient for found in findings if found.recipient]
-    about_us = mail.all("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
     return Report(
         findings=tuple(findings),
         feedback_type=complaint.kind if complaint else None,
         addresses=_unique(
             [
-                *addresses(" , ".join(about_us)),
+                *addresses(" , ".join(written_to)),
                 *named,
                 *letter.senders,
                 *addresses(" , ".join(mail.all("x-postfix-sender"))),
@@ -259,7 +266,7 @@ def _somebody(people: list[str]) -> list[str | None]:
 
 
 def _lead(notice: str) -> str:
-    return notice[:LONGEST_LEAD].strip()
+    return refusals(notice[:LONGEST_NOTICE])[:LONGEST_LEAD].strip()
 
 
 def _first(values: list[str]) -> str | None:

@@ -93,6 +93,8 @@ def read(data: bytes) -> Part:
     """Return a mail's parts; any bytes are a mail."""
     data = data[:LONGEST_MAIL]
     if b"\r" in data:
+        if b"\r\r\n" in data:
+            data = data.replace(b"\r\r\n", b"\n")
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\0" in data:
         data = data.replace(b"\0", b"")

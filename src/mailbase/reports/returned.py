@@ -3,7 +3,7 @@
 import re
 
 from mailbase.reports.addresses import addresses
-from mailbase.reports.mime import RETURNED, Part, headers
+from mailbase.reports.mime import RETURNED, Part, headers, read
 
 LONGEST = 64_000
 
@@ -23,6 +23,13 @@ _MARK = re.compile(
     r"|^[ \t>]*(?:original (?:message|headers?)(?: (?:follows|headers?))?|message header follows|the (?:following is the |header of the )[^\n]{0,60})\s*:?\s*-*$",
     re.IGNORECASE | re.MULTILINE,
 )
+
+
+_REPORT_ITSELF = re.compile(
+    r"^[>|\t ]{0,8}(?:from:[^\n]{0,200}(?:mailer-daemon|mail delivery s)|content-type:\s{0,80}multipart/report)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A report somebody forwarded: its headers are not the letter's."""
 
 
 class Returned:
@@ -86,6 +93,18 @@ def of_parts(parts: list[Part]) -> Returned:
     return Returned({})
 
 
+def forwarded(mail: Part, parts: list[Part]) -> Part | None:
+    """Return the report that somebody passed on as an attachment, where the mail is none itself."""
+    if "report" in mail.type_line or any(part.kind.endswith(("-status", "-report")) for part in parts):
+        return None
+    for part in parts:
+        if part.kind in {"message/rfc822", "message/global"} and b"multipart/report" in part.body[:LONGEST].lower():
+            within = read(part.content)
+            if within.kind == "multipart/report":
+                return within
+    return None
+
+
 def cut(text: str) -> tuple[str, Returned]:
     """Return (what the server wrote, the letter it quotes beneath) of a bounce that is one text."""
     start = _start(text)
@@ -111,6 +130,10 @@ def _start(text: str) -> int:
         at = found.start()
         window = text[at : at + 1500].split("\n\n", 1)[0]
         lines = _HEADER.findall(window)
-        if len(lines) >= 3 and any(_SURE.match(line) for line in window.split("\n")):
+        if (
+            len(lines) >= 3
+            and any(_SURE.match(line) for line in window.split("\n"))
+            and not _REPORT_ITSELF.search(window)
+        ):
             return at
     return -1

@@ -24,6 +24,8 @@ _LIES = re.compile(
 _SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
 _IN_REPLY = re.compile(r"in reply to [\w ]{2,40}? command")
 _TO_SENDER = re.compile(r"return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender")
+_ASIDES = ("unknown address error", "they may be blacklisted", "user does not exist, but will deliver to")
+"""What servers say besides the reason, and would be taken for one."""
 _APART = re.compile(r"[^\w]+|_+")
 
 
@@ -40,7 +42,10 @@ def plain(text: str) -> str:
     text = text[:LONGEST].lower()
     if not text.isascii():
         text = without_accents(text)
-    text = " ".join(text.split()).replace("unknown address error", " ").replace("they may be blacklisted", " ")
+    text = " ".join(text.split())
+    for aside in _ASIDES:
+        if aside in text:
+            text = text.replace(aside, " ")
     # What follows these words is the reason; the words themselves are none.
     text = text.replace("recipient address rejected", "recipient declined")
     if "in reply to" in text:
