@@ -155,6 +155,7 @@ def parts(signature: float) -> None:
         f"hash of its {len(body) // 1000} kB": lambda _: sha256(body).digest(),
         "composed": lambda letter: stream.compose(letter, letter.email or "", {}, None, now),
         "bare signature": lambda _: key.sign(data[:600], PKCS1v15(), SHA256()),
+        "eight signatures together": lambda _: signer.raw_all([data[:600]] * 8),
         "DKIM signature": lambda _: signer.sign(headers, body, now=0, canonical=True),
         "composed and signed": lambda letter: seal([stream.compose(letter, letter.email or "", {}, signer, now)]),
     }

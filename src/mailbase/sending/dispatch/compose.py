@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -150,10 +152,11 @@ def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def seal(drafts: Iterable[Draft]) -> None:
-    """Sign letters: all signatures in a row, since each leaves little of anything else in the caches."""
-    signed = [(draft, draft.signer.raw(draft.text)) for draft in drafts]
-    for draft, signature in signed:
-        draft.envelope.head = b"%b\r\n%b" % (finished(draft.start, signature), draft.envelope.head)
+    """Sign letters: all signatures together, since they leave little of anything else in the caches."""
+    for signer, group in groupby(drafts, key=attrgetter("signer")):
+        row = list(group)
+        for draft, signature in zip(row, signer.raw_all([draft.text for draft in row]), strict=True):
+            draft.envelope.head = b"%b\r\n%b" % (finished(draft.start, signature), draft.envelope.head)
 
 
 VERP = """

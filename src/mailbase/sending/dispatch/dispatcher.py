@@ -30,6 +30,7 @@ from mailbase.sending.dispatch.lanes import Batch, Holding, Ready, Source, boott
 from mailbase.sending.dispatch.transport import Transport
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.relays import egress
+from mailbase.sending.signing.eightfold import LANES
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,9 @@ class Pace:
 
     @property
     def batch(self) -> int:
-        """Letters that are marked together: 25 ms of our work, and no more than what leaves in 25 ms."""
-        return max(int(min(self._room, BATCH_SECONDS / self._work)), 1)
+        """Letters that are marked together: 25 ms of our work, and no more than what leaves in 25 ms; in eights, as they are signed."""
+        letters = max(int(min(self._room, BATCH_SECONDS / self._work)), 1)
+        return letters - letters % LANES if letters > LANES else letters
 
     @property
     def lease(self) -> int:

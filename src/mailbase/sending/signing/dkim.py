@@ -1,7 +1,8 @@
 """DKIM signatures (RFC 6376): rsa-sha256 (RFC 8301), relaxed/relaxed, over OpenSSL.
 
 A letter of ours is canonical from birth, so the usual cost of signing (two regular expressions over the whole body and a
-big number in pure Python) is reduced to one hash and one RSA operation. ``Signer.sign`` also takes any other body with CRLF
+big number in pure Python) is reduced to one hash and one RSA operation; a row of letters shares that, too
+(:mod:`~mailbase.sending.signing.eightfold`). ``Signer.sign`` also takes any other body with CRLF
 line ends and canonicalises it first.
 
 What is signed: every name of ``SIGNED`` that the letter carries, as often as it carries it; names of ``OVERSIGNED`` once more
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
+from mailbase.sending.signing.eightfold import LANES, WORTH, Eightfold
 from mailbase.sending.signing.keys import PrivateKey
 
 OVERSIGNED = (
@@ -99,6 +101,7 @@ class Signer:
         self.domain = domain
         self.selector = selector
         self._sign = private_key.sign
+        self._eightfold = Eightfold.of(private_key)
         self._start = b"v=1; a=rsa-sha256; c=relaxed/relaxed; d=%b;\r\n s=%b; t=" % (
             domain.encode("ascii"),
             selector.encode("ascii"),
@@ -136,6 +139,15 @@ class Signer:
     def raw(self, text: bytes) -> bytes:
         """Return the RSA signature of a draft's text."""
         return self._sign(text, _PADDING, _SHA256)
+
+    def raw_all(self, texts: Sequence[bytes]) -> list[bytes]:
+        """Return the RSA signatures of many drafts' texts, in their order: cheaper by far than one by one, where the machine can."""
+        signatures: list[bytes] = []
+        for at in range(0, len(texts), LANES):
+            row = texts[at : at + LANES]
+            eight = self._eightfold.sign(row) if self._eightfold and len(row) >= WORTH else None
+            signatures += eight or [self.raw(text) for text in row]
+        return signatures
 
     def _plan(self, names: tuple[bytes, ...]) -> _Plan:
         """Work out once what a letter with these header names signs, and the ``h=`` that says so."""
