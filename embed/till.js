@@ -75,7 +75,7 @@
     tell();
   };
 
-  const report = (type) => fetch(said.events, { method: "POST", body: JSON.stringify({ type, source: said.source, mode: "till", page: location.origin + location.pathname.replace(/\/till\/.*/, "") }), keepalive: true, credentials: "omit" }).catch(() => {});
+  const report = (type) => fetch(said.events, { method: "POST", body: JSON.stringify({ type, source: said.source, mode: "till", page: location.origin + location.pathname.replace(/\/till(\/.*)?$/, "") }), keepalive: true, credentials: "omit" }).catch(() => {});
 
   // What is wrong beside its field, known to a screen reader; the first one gets the focus.
   const show = (errors) => {

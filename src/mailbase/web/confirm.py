@@ -29,6 +29,7 @@ from mailbase.web.common import (
     witness,
 )
 from mailbase.web.form_more import one_more
+from mailbase.web.form_tokens import posted
 
 
 def _read(tokens: Tokens, token: str) -> int:
@@ -66,6 +67,7 @@ async def show_confirmation(
         targets=[asked.form.definition.redirects.confirmed if asked.form else None],
         script=script,
         auto=script,
+        token=token,
         title=said.confirm.title,
         brand=asked.title,
         until=_local(asked.expires_at, asked.timezone),
@@ -90,7 +92,26 @@ async def confirm_subscription(
     token: FromPath[str],
 ) -> Response[Any]:
     """Confirm: 303 to the form's page, or 200; once more is the same."""
-    number = _read(tokens, token)
+    return await _confirm(request, db, _read(tokens, token))
+
+
+@post(
+    "/c",
+    media_type=MediaType.HTML,
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="confirm_by_form",
+    tags=["Public"],
+    include_in_schema=False,
+)
+async def confirm_by_form(
+    request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]
+) -> Response[Any]:
+    """Take the button of our own page."""
+    return await _confirm(request, db, _read(tokens, await posted(request)))
+
+
+async def _confirm(request: AnyRequest, db: Connection, number: int) -> Response[Any]:
     try:
         asked = await confirm(db, desk_of(request), number, witness(request))
     except Gone:
@@ -156,4 +177,4 @@ async def _magnet(request: AnyRequest, db: Connection, asked: Asked) -> dict[str
     return {"title": offer.title, "url": offer.url} if offer else None
 
 
-ROUTES: Final = [show_confirmation, confirm_subscription]
+ROUTES: Final = [show_confirmation, confirm_subscription, confirm_by_form]

@@ -27,6 +27,7 @@ from mailbase.pages.words import words
 from mailbase.signals.machines import by_agent, by_network
 from mailbase.tokens import Tokens
 from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, language_of, message, page, problem, wants_json
+from mailbase.web.form_tokens import posted
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 UNSATISFIABLE: Final = Part(0, -1)
@@ -73,7 +74,7 @@ async def download(
     form_id, subscriber_id, expires = _read(tokens, token)
     found = await magnets.opened(db, form_id, subscriber_id, expires)
     if found.expired:
-        return await _expired(request, db, found)
+        return await _expired(request, db, found, token)
     counts = not asked_head(request.scope) and not _is_machine(request)
     if found.magnet.url is not None:
         if counts:
@@ -149,7 +150,7 @@ def _is_machine(request: AnyRequest) -> bool:
     return by_agent(header(request.scope, b"user-agent")) is not None
 
 
-async def _expired(request: AnyRequest, db: Connection, found: Opened) -> Response[Any]:
+async def _expired(request: AnyRequest, db: Connection, found: Opened, token: str) -> Response[Any]:
     if wants_json(request):
         return problem(
             request, 410, "link_expired", "This link is no longer valid; POST to it, and a new one is mailed."
@@ -160,6 +161,7 @@ async def _expired(request: AnyRequest, db: Connection, found: Opened) -> Respon
         "download",
         language,
         status=410,
+        token=token,
         title=said.expired_title,
         brand=found.form_title,
         text=said.expired_text.format(title=found.magnet.title),
@@ -179,7 +181,27 @@ async def ask_again(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
     """Mail a new link to the person the old one was for; the answer is the same when that was done a moment ago."""
-    form_id, subscriber_id, expires = _read(tokens, token)
+    return await _ask_again(request, db, _read(tokens, token))
+
+
+@post(
+    "/d",
+    status_code=200,
+    media_type=MediaType.HTML,
+    exception_handlers=REFUSALS,
+    operation_id="ask_for_download_by_form",
+    tags=["Public"],
+    include_in_schema=False,
+)
+async def ask_again_by_form(
+    request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]
+) -> Response[Any]:
+    """Take the button of our own page."""
+    return await _ask_again(request, db, _read(tokens, await posted(request)))
+
+
+async def _ask_again(request: AnyRequest, db: Connection, numbers: tuple[int, int, int]) -> Response[Any]:
+    form_id, subscriber_id, expires = numbers
     found = await magnets.opened(db, form_id, subscriber_id, expires)
     await magnets.deliver(db, desk_of(request), form_id, subscriber_id, locale=found.locale, sparingly=True)
     if wants_json(request):
@@ -194,4 +216,4 @@ async def ask_again(
     return message(language, said.sent_title, said.sent_text, brand=found.form_title)
 
 
-ROUTES: Final = [download, ask_again]
+ROUTES: Final = [download, ask_again, ask_again_by_form]

@@ -11,8 +11,8 @@ from mailbase.pages.words import Language, words
 from mailbase.web.common import page
 
 
-def left(language: Language, email: str, preferences: str, *, thanks: bool = False) -> Response[str]:
-    """Return the page. ``preferences`` is the path of the person's preference centre, where its forms lead."""
+def left(language: Language, email: str, token: str, *, thanks: bool = False) -> Response[str]:
+    """Return the page. ``token`` opens the person's preference centre, where its forms lead."""
     said = words(language).unsubscribe
     return page(
         "left",
@@ -20,7 +20,8 @@ def left(language: Language, email: str, preferences: str, *, thanks: bool = Fal
         title=said.left_title,
         brand="",
         text=said.left_text.format(email=masked(email)),
-        preferences=preferences,
+        preferences=f"/p/{token}",
+        token=token,
         reasons=[{"value": reason, "text": getattr(said, f"reason_{reason}")} for reason in REASONS],
         thanks=thanks,
         icon="done",

@@ -22,6 +22,7 @@ from mailbase.pages.words import Words, words
 from mailbase.tokens import Tokens
 from mailbase.web import bodies, own_data_page
 from mailbase.web.common import REFUSALS, AnyRequest, desk_of, language_of, message, page, wants_json, witness
+from mailbase.web.form_tokens import token_of
 from mailbase.web.left import left, local
 
 FREQUENCIES: Final[Mapping[str, Frequency]] = {"all": "all", "weekly": "weekly", "monthly": "monthly"}
@@ -36,6 +37,7 @@ class Visit(NamedTuple):
     desk: Desk
     subscriber_id: int
     delivery_id: int
+    token: str
     values: bodies.Values
 
     def one(self, name: str) -> str:
@@ -71,7 +73,7 @@ async def show_preferences(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
     """Show what a person chose, and what they may do."""
-    return await _show(Visit(request, db, desk_of(request), *_read(tokens, token), {}))
+    return await _show(Visit(request, db, desk_of(request), *_read(tokens, token), token, {}))
 
 
 @post(
@@ -95,7 +97,28 @@ async def change_preferences(
     `leave` · `reason` (`reason`, `comment`, after leaving) · `erase_ask` (a page that asks before erasing; changes nothing).
     """
     numbers = _read(tokens, token)
-    visit = Visit(request, db, desk_of(request), *numbers, await bodies.read(request))
+    return await _act(Visit(request, db, desk_of(request), *numbers, token, await bodies.read(request)))
+
+
+@post(
+    "/p",
+    media_type=MediaType.HTML,
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="change_preferences_by_form",
+    tags=["Public"],
+    include_in_schema=False,
+)
+async def change_by_form(
+    request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]
+) -> Response[Any]:
+    """Take the buttons of our own pages."""
+    values = await bodies.read(request)
+    token = token_of(values)
+    return await _act(Visit(request, db, desk_of(request), *_read(tokens, token), token, values))
+
+
+async def _act(visit: Visit) -> Response[Any]:
     act = ACTIONS.get(visit.one("action"))
     if act is None:
         raise Invalid.field("action", "not_available", f"The actions are {', '.join(ACTIONS)}.")
@@ -180,7 +203,8 @@ async def _erase_ask(visit: Visit) -> Response[Any]:
         title=words(language).preferences.erase_title,
         brand="",
         who=masked(person.email),
-        back=visit.request.url.path,
+        token=visit.token,
+        back=f"/p/{visit.token}",
     )
 
 
@@ -239,7 +263,7 @@ async def _left(visit: Visit, *, thanks: bool = False) -> Response[Any]:
     person = await preferences.read(visit.db, visit.subscriber_id)
     if wants_json(visit.request):
         return _json(_told(person, "left"))
-    return left(await _language(visit, person), person.email, visit.request.url.path, thanks=thanks)
+    return left(await _language(visit, person), person.email, visit.token, thanks=thanks)
 
 
 async def _show(visit: Visit, done: str = "", *, wrong_email: str = "") -> Response[Any]:
@@ -253,6 +277,7 @@ async def _show(visit: Visit, done: str = "", *, wrong_email: str = "") -> Respo
         "preferences",
         language,
         status=422 if wrong_email else 200,
+        token=visit.token,
         title=said.preferences.page_title,
         brand="",
         who=said.preferences.who.format(email=masked(person.email)),
@@ -318,4 +343,4 @@ def _json(told: dict[str, Any]) -> Response[bytes]:
     return Response(msgspec.json.encode(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-ROUTES: Final = [show_preferences, change_preferences]
+ROUTES: Final = [show_preferences, change_preferences, change_by_form]

@@ -35,6 +35,7 @@ from mailbase.web.common import REFUSALS, AnyRequest, answers, desk_of, message,
 from mailbase.web.form_access import form_of, language_for, text
 from mailbase.web.form_config import consents_of, fields_of
 from mailbase.web.form_pages import shown
+from mailbase.web.form_tokens import posted
 from mailbase.web.form_words import button_of, note_of, said_by, title_of
 
 PER_TILL: Final = (Limit("till", 60, 60), Limit("till", 1500, 3600))
@@ -118,7 +119,8 @@ def _page(
         title=title_of(form),
         heading=title_of(form),
         intro=definition.texts.intro or "",
-        action=f"/f/{form.key}/till/{token}",
+        action=f"/f/{form.key}/till",
+        token=token,
         fields=fields,
         interests=[{"slug": i.slug, "name": i.name, "description": i.description or ""} for i in form.interests]
         if definition.interest_choice
@@ -172,6 +174,26 @@ async def submit_till(
     token: FromPath[str],
 ) -> Response[Any]:
     """Take a guest's entry from a till. `_id`, a UUID of the page's own: the same again is answered the same and stored once."""
+    return await _submit(request, db, tokens, key, token)
+
+
+@post(
+    "/f/{key:str}/till",
+    status_code=200,
+    media_type=MediaType.HTML,
+    exception_handlers=REFUSALS,
+    operation_id="submit_till_by_form",
+    tags=["Public"],
+    include_in_schema=False,
+)
+async def submit_till_by_form(
+    request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], key: FromPath[str]
+) -> Response[Any]:
+    """Take a guest's entry from our own page."""
+    return await _submit(request, db, tokens, key, await posted(request))
+
+
+async def _submit(request: AnyRequest, db: Connection, tokens: Tokens, key: str, token: str) -> Response[Any]:
     form = await form_of(db, request, key)
     home = (await account.get(db)).locale
     language = language_for(request, form, home)
@@ -241,4 +263,4 @@ def _thanks(request: AnyRequest, form: Form, language: Language, token: str) -> 
     )
 
 
-ROUTES: Final = [show_till, submit_till]
+ROUTES: Final = [show_till, submit_till, submit_till_by_form]

@@ -1,6 +1,7 @@
 """``/u/{token}``: the page with one button, and the one-click of RFC 8058.
 
-The POST needs nothing but its address: any body or none, no cookie, no origin, and it is never answered by a redirect. It does not expire.
+That POST needs nothing but its address: any body or none, no cookie, no origin, and it is never answered by a redirect. It does not expire.
+The page's own button is sent to ``/u``, with the token in the form.
 """
 
 from typing import Any, Final
@@ -18,6 +19,7 @@ from mailbase.optin.preferences import Preferences, masked
 from mailbase.pages.words import words
 from mailbase.tokens import Tokens
 from mailbase.web.common import REFUSALS, AnyRequest, language_of, message, page, wants_json
+from mailbase.web.form_tokens import posted
 from mailbase.web.left import left
 
 
@@ -52,6 +54,7 @@ async def show_unsubscribe(
         title=said.unsubscribe.title,
         brand="",
         text=text,
+        token=token,
         preferences=f"/p/{tokens.sign('preferences', *numbers)}",
     )
 
@@ -68,7 +71,26 @@ async def unsubscribe(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens], token: FromPath[str]
 ) -> Response[Any]:
     """Leave everything, at once; once more is the same."""
-    numbers = _read(tokens, token)
+    return await _leave(request, db, tokens, _read(tokens, token))
+
+
+@post(
+    "/u",
+    media_type=MediaType.HTML,
+    status_code=200,
+    exception_handlers=REFUSALS,
+    operation_id="unsubscribe_by_form",
+    tags=["Public"],
+    include_in_schema=False,
+)
+async def unsubscribe_by_form(
+    request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]
+) -> Response[Any]:
+    """Take the button of our own page."""
+    return await _leave(request, db, tokens, _read(tokens, await posted(request)))
+
+
+async def _leave(request: AnyRequest, db: Connection, tokens: Tokens, numbers: tuple[int, int]) -> Response[Any]:
     await leave(db, numbers[0], delivery_id=numbers[1], source="unsubscribe")
     return await _left(request, db, tokens, numbers, await _person(db, numbers[0]))
 
@@ -91,7 +113,7 @@ async def _left(
     said = words(language)
     if person is None:
         return message(language, said.unsubscribe.left_title, said.unsubscribe.left_text.format(email="…"), icon="done")
-    return left(language, person.email, f"/p/{tokens.sign('preferences', *numbers)}")
+    return left(language, person.email, tokens.sign("preferences", *numbers))
 
 
-ROUTES: Final = [show_unsubscribe, unsubscribe]
+ROUTES: Final = [show_unsubscribe, unsubscribe, unsubscribe_by_form]
