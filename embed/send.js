@@ -105,7 +105,8 @@ const hint = (form, { hints, texts }, { make }) => {
   if (!input || !hints?.domains) return;
   const place = make("span", { class: "hint", "aria-live": "polite" });
   input.after(place);
-  input.addEventListener("change", () => {
+  // A moment later: what appears while a finger is down moves what it is about to press.
+  input.addEventListener("change", () => setTimeout(() => {
     const [, who, domain] = input.value.trim().toLowerCase().match(/^(.+)@(.+)$/) || [];
     const meant = domain && !hints.domains.includes(domain) && hints.domains.find((known) => near(domain, known));
     place.replaceChildren();
@@ -117,7 +118,7 @@ const hint = (form, { hints, texts }, { make }) => {
       input.focus();
     };
     place.append(button);
-  });
+  }, 300));
 };
 
 const dressed = new WeakSet();
