@@ -153,6 +153,25 @@ async def test_a_lease_that_ran_out_marks_nothing(db, campaign):
     assert (await mark(db, campaign_id, domain_id, fence, letters, now=START + LEASE)).ids == set()
 
 
+async def test_nothing_is_marked_for_a_provider_without_room(db, campaign):
+    """Letters of a provider that can take no more just now are not marked: another lease may have them."""
+    campaign_id, domain_id = campaign
+    await db.execute("UPDATE deliveries SET provider = 'google' WHERE id % 2 = 0")
+    await db.execute(
+        "INSERT INTO campaign_lanes (campaign_id, provider, letters) VALUES ($1, 'google', 3)", campaign_id
+    )
+    fence, letters = await lease(db, campaign_id)
+    pairs = [marks.Pair(letter.id, letter.email, letter.provider) for letter in letters]
+    marked = await marks.mark_campaign(
+        db, campaign_id, domain_id, fence, pairs, egress="relay", to_outbox=False, slot=1, closed={"google"}, now=START
+    )
+    assert len(letters) == 5
+    assert marked.ids == {letter.id for letter in letters if letter.provider != "google"}
+    assert not marked.held
+    again = (await lease(db, campaign_id))[1]
+    assert {letter.id for letter in again} == {letter.id for letter in letters} - marked.ids
+
+
 async def test_a_dead_workers_letters(db, campaign):
     """After a crash leased letters are queued for free, marked ones of an at-most-once campaign are unknown."""
     campaign_id, domain_id = campaign

@@ -7,7 +7,7 @@ lately? has the domain's allowance room? What fails the look is put aside: it wa
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from mailbase.db import Connection
 from mailbase.sending.deliveries import counters
 from mailbase.sending.deliveries.deliveries import moved
 from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import turns
 from mailbase.sending.warmup.rules import Preset
 
 
@@ -128,15 +129,22 @@ async def mark_campaign(
     to_outbox: bool,
     slot: int,
     capped: bool | None = None,
+    closed: Collection[str] = (),
     now: datetime | None = None,
 ) -> Marked:
     """Mark the next letters of one lease, in its order, for a way out; commits by itself.
 
     ``capped``: whether the domain is thought to have a cap; what is thought wrongly costs a second try, nothing else.
+    ``closed``: providers of which the way out takes no more; their letters go back to the queue.
     """
     default: Preset = "none" if to_outbox else "cautious"
     ids, emails = [letter[0] for letter in letters], [letter[1] for letter in letters]
-    if not capped and await db.fetchval(MARK_ALL, ids, emails, campaign_id, now, fence, default) is not None:
+    going = [letter for letter in letters if letter.provider not in closed]
+    if (
+        not capped
+        and len(going) == len(ids)
+        and await db.fetchval(MARK_ALL, ids, emails, campaign_id, now, fence, default) is not None
+    ):
         return Marked(set(ids))
     async with db.transaction():
         if not await db.fetch(OWN, fence, ids, now):
@@ -144,14 +152,18 @@ async def mark_campaign(
         fine = {row["id"] for row in await db.fetch(FINE, ids, emails, campaign_id, now)}
         judged = await db.fetch(JUDGE_CAMPAIGN, [id for id in ids if id not in fine], campaign_id, now)
         wanted: dict[str, list[int]] = {}
-        for letter in letters:
-            if letter.id in fine:
-                wanted.setdefault(letter.provider, []).append(letter.tier)
+        going = [letter for letter in going if letter.id in fine]
+        for letter in going:
+            wanted.setdefault(letter.provider, []).append(letter.tier)
         grants = await warmup_take.take(db, domain_id, egress, wanted, to_outbox=to_outbox, now=now)
-        marked = _granted([letter for letter in letters if letter.id in fine], grants.granted)
+        marked = _granted(going, grants.granted)
         await db.execute(MARK_SOME, fence, len(ids), [id for id in ids if id not in marked])
+        if grants.bucket is not None:
+            out = [letter.provider for letter in going if letter.id in marked]
+            out += [row["provider"] for row in judged if row["reason"] is not None]
+            await turns.move(db, Counter((campaign_id, provider) for provider in out))
         await _skip(db, judged, slot=slot)
-    return Marked(marked, grants.bucket, held=len(marked) < len(fine))
+    return Marked(marked, grants.bucket, held=len(marked) < len(going))
 
 
 def _granted(letters: Sequence[Pair], granted: dict[str, int]) -> set[int]:

@@ -5,8 +5,8 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatch.dispatcher
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final, Protocol
@@ -111,11 +111,11 @@ class CampaignBatch(Batch):
     def __init__(
         self, holding: Holding, letters: list[CampaignLetter], *, due: Due, stream: Stream, signer: Signer | None,
         interests: dict[int, str], capped: bool, egress: str, to_outbox: bool, slot: int, labels: Sequence[Label],
-        returned: Callable[[Mapping[str, int]], None], heard: Faults,
+        heard: Faults, full: Callable[[], Collection[str]],
     ) -> None:  # fmt: skip
         super().__init__(holding, [letter.id for letter in letters])
-        self._returned = returned
         self._faults = heard
+        self._full = full
         self._letters = deque(letters)
         self._due = due
         self._stream = stream
@@ -159,11 +159,9 @@ class CampaignBatch(Batch):
         marked = await marks.mark_campaign(
             db, self._due.campaign_id, self._due.domain_id, self.holding.fence, pairs,
             egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, capped=self._capped,
+            closed=self._full(),
         )  # fmt: skip
         self._capped = self._capped or marked.bucket is not None or marked.held
-        if marked.held:
-            left = [one.handed.provider for one in ready if one.id not in marked.ids]
-            self._returned(Counter([*left, *(letter.provider for letter in self._letters)]))
         return marked
 
 
@@ -194,6 +192,7 @@ class CampaignSource:
         self._egress = egress or ("outbox" if to_outbox else "relay")
         self._labels = labels
         self._faults = Faults()
+        self._full = full
         self._queue = CampaignQueue(
             self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full, own=own,  # noqa: S311  (chance, no secret)
         )  # fmt: skip
@@ -216,7 +215,7 @@ class CampaignSource:
             return CampaignBatch(
                 Holding(leased.fence, until, len(leased.letters)), leased.letters, due=due, stream=stream, signer=signer, interests=interests,
                 capped=leased.capped, egress=self._egress, to_outbox=self._to_outbox, slot=self._slot, labels=self._labels,
-                returned=leased.returned, heard=self._faults,
+                heard=self._faults, full=self._full,
             )  # fmt: skip
 
     async def _can_be_made(self, db: Connection, due: Due) -> bool:
