@@ -1,5 +1,6 @@
 """``/v1/forms``: what visitors are asked, and what came of it."""
 
+import html
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +32,7 @@ from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, gathered
 from mailbase.optin import letter, magnets, senders
 from mailbase.optin.magnets import Magnet
+from mailbase.pages.words import choose, words
 
 
 class FormOut(Struct, kw_only=True):
@@ -68,11 +70,21 @@ def _shown(form: Form, settings: Settings, magnet: Magnet | None) -> FormOut:
     return FormOut(
         id=form.id,
         key=form.key,
-        embed_html=f'<script src="{public}/embed/v1.js" async></script>\n<div data-mailbase-form="{form.key}"></div>',
+        embed_html=_embed(form, public),
         hosted_url=f"{public}/f/{form.key}",
         created_at=form.created_at,
         updated_at=form.updated_at,
         **{**msgspec.structs.asdict(form.definition), "lead_magnet": lead_magnets.shown(magnet)},
+    )
+
+
+def _embed(form: Form, public: str) -> str:
+    """Return the lines for the owner's page; without scripts they are a link to the hosted one."""
+    said = form.definition.texts.button or words(choose(form.definition.locale)).form.subscribe
+    return (
+        f'<script src="{public}/embed/v1.js" async></script>\n'
+        f'<div data-mailbase-form="{form.key}"></div>\n'
+        f'<noscript><a href="{public}/f/{form.key}">{html.escape(said)}</a></noscript>'
     )
 
 

@@ -13,6 +13,8 @@ Color = tuple[float, float, float]
 
 ENOUGH: Final = 4.5
 CARD: Final = "#fffefb"
+OURS: Final = "#1f4f8f"
+"""The accent where the owner chose none."""
 CARD_DARK: Final = "#1c1f25"
 _BLACK: Final = (0.0, 0.0, 0.0)
 _WHITE: Final = (1.0, 1.0, 1.0)

@@ -81,3 +81,13 @@ def _properties(shades: colors.Shades) -> str:
     return (
         f"--accent:{shades.accent};--accent-strong:{shades.strong};--on-accent:{shades.on_accent};--link:{shades.link};"
     )
+
+
+def icon(accent: str | None) -> str:
+    """Return a letter on an owner's colour, as SVG."""
+    ground = accent or colors.OURS
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="{ground}"/>'
+        '<path d="M7 10h18v12.5H7zl9 7 9-7" fill="none" stroke-width="2.25" stroke-linejoin="round"'
+        f' stroke="{colors.ink_on(ground)}"/></svg>'
+    )
