@@ -15,7 +15,20 @@ from mailbase.db import Connection
 from mailbase.errors import NotFound
 
 Name = Literal[
-    "every", "form", "more", "confirm", "confirmed", "preferences", "unsubscribe", "left", "message", "error"
+    "every",
+    "form",
+    "more",
+    "confirm",
+    "confirmed",
+    "preferences",
+    "address",
+    "erase",
+    "own_data",
+    "unsubscribe",
+    "left",
+    "download",
+    "message",
+    "error",
 ]
 """``every``: each page that has no template of its own."""
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

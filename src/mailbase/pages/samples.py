@@ -11,6 +11,7 @@ Values = Mapping[str, Any]
 EMAIL: Final = "a…a@example.com"
 _UNTIL: Final = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
 _POLICY: Final = "https://example.com/privacy"
+_SIGNED: Final = "sample"
 _TOPICS: Final = (("bread", "Bread", "Every Saturday, before we open"), ("courses", "Courses", ""))
 
 
@@ -20,7 +21,13 @@ def samples(name: str, said: Words) -> list[Values]:
 
 
 def _confirm(said: Words) -> list[Values]:
-    base = {"title": said.confirm.title, "brand": "Notes from the bakery", "until": None, "auto": None}
+    base = {
+        "title": said.confirm.title,
+        "brand": "Notes from the bakery",
+        "until": None,
+        "auto": None,
+        "token": _SIGNED,
+    }
     full = {
         "interests": ["Bread", "Courses"],
         "consents": [{"text": "I want to receive the newsletter.", "policy_url": _POLICY}],
@@ -49,7 +56,7 @@ def _said(title: str, text: str, icon: str) -> dict[str, Any]:
 
 def _unsubscribe(said: Words) -> list[Values]:
     text = said.unsubscribe.text.format(email=EMAIL)
-    return [{"title": said.unsubscribe.title, "text": text, "preferences": "/p/sample"}]
+    return [{"title": said.unsubscribe.title, "text": text, "token": _SIGNED, "preferences": "/p/sample"}]
 
 
 def _left(said: Words) -> list[Values]:
@@ -59,6 +66,7 @@ def _left(said: Words) -> list[Values]:
         "title": words.left_title,
         "icon": "done",
         "text": words.left_text.format(email=EMAIL),
+        "token": _SIGNED,
         "preferences": "/p/sample",
         "reasons": reasons,
     }
@@ -71,6 +79,7 @@ def _preferences(said: Words) -> list[Values]:
     base = {
         "title": words.page_title,
         "who": words.who.format(email=EMAIL),
+        "token": _SIGNED,
         "notice": "",
         "good": False,
         "away": True,
@@ -90,6 +99,42 @@ def _preferences(said: Words) -> list[Values]:
     }
     topics = [{"slug": s, "name": n, "description": d, "chosen": s == "bread"} for s, n, d in _TOPICS]
     return [base, {**base, "away": False, "topics": topics, "consents": [consent]}]
+
+
+def _address(said: Words) -> list[Values]:
+    words = said.preferences
+    base = {
+        "title": words.change_title,
+        "text": words.change_text.format(old=EMAIL, new=EMAIL),
+        "button": words.change_button,
+        "ignore": words.change_ignore,
+        "token": _SIGNED,
+    }
+    return [base]
+
+
+def _erase(said: Words) -> list[Values]:
+    return [{"title": said.preferences.erase_title, "who": EMAIL, "token": _SIGNED, "back": "/p/sample"}]
+
+
+def _own_data(said: Words) -> list[Values]:
+    words = said.preferences
+    you = [{"name": "email", "value": "ada@example.com"}, {"name": "status", "value": "active"}]
+    base = {
+        "title": words.held_title.format(email="ada@example.com"),
+        "as_of": words.held_at.format(date=said.date(_UNTIL, time=True)),
+    }
+    empty = {"title": words.held_messages, "entries": []}
+    return [
+        {**base, "sections": [empty]},
+        {**base, "sections": [{"title": words.held_subscriber, "entries": [you]}, empty]},
+    ]
+
+
+def _download(said: Words) -> list[Values]:
+    words = said.magnet
+    text = words.expired_text.format(title="Seven breads for beginners")
+    return [{"title": words.expired_title, "text": text, "brand": "Notes from the bakery", "token": _SIGNED}]
 
 
 def _field(name: str, label: str, kind: str, **more: Any) -> dict[str, Any]:
@@ -156,8 +201,12 @@ _MAKERS: Final = {
     "confirm": _confirm,
     "confirmed": _confirmed,
     "preferences": _preferences,
+    "address": _address,
+    "erase": _erase,
+    "own_data": _own_data,
     "unsubscribe": _unsubscribe,
     "left": _left,
+    "download": _download,
     "message": _message,
     "error": _error,
 }

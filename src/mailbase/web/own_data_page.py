@@ -1,4 +1,4 @@
-"""Everything held about one person, as a file: JSON for programs, a page of its own to read."""
+"""Everything held about one person, as a file: JSON for programs, a page to read that needs nothing beside itself."""
 
 import re
 from datetime import datetime
@@ -6,10 +6,12 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Response
+from minijinja import Markup
 
 from mailbase.audience.dossier import Dossier
+from mailbase.pages.look import LOOK
 from mailbase.pages.words import Language, Words, words
-from mailbase.web.common import page
+from mailbase.web.common import asset, page
 from mailbase.web.left import local
 
 SECTIONS: Final = (
@@ -44,6 +46,7 @@ def as_page(found: Dossier, language: Language, at: datetime) -> Response[str]:
         language,
         title=said.preferences.held_title.format(email=found.subscriber.email),
         as_of=said.preferences.held_at.format(date=said.date(local(at, timezone), time=True)),
+        style=_style(),
         sections=[
             {
                 "title": getattr(said.preferences, f"held_{name}"),
@@ -53,6 +56,13 @@ def as_page(found: Dossier, language: Language, at: datetime) -> Response[str]:
         ],
         headers={**_attached("html"), "Content-Security-Policy": "sandbox; default-src 'none'"},
     )
+
+
+def _style() -> Markup:
+    """Return the pages' rules and the owner's, to stand in the file itself: it is read where nothing can be loaded."""
+    worn = LOOK.get()
+    rules = asset("pages.css").decode() + (worn.css if worn else "")
+    return Markup(rules.replace("</", "<\\/"))
 
 
 def _lines(said: Words, entry: dict[str, Any], timezone: str | None) -> list[dict[str, str]]:
