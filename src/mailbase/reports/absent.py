@@ -38,7 +38,7 @@ _PERSON = _stems(
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
     " anvandar* mottagar* bruker* bruger* modtager* kayttaja* vastaanottaja*"
     " пользовател* адресат* получател* ящик* аккаунт* абонент* учетн* уживател* користувач* скринь* потребител*"
-    " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett*"
+    " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett* postafiok utilizator* adresa adresy adresu adresi postadress* χρηστης παραληπτης"
 )
 _DOMAIN = _stems("domain domains domainname dominio dominios domaine домен* domena domeny mx")
 _ABSENT = _stems(
@@ -46,7 +46,7 @@ _ABSENT = _stems(
     " unregistered missing wrong bogus misspelled obsolete"
     " unbekannt* ungultig* inconnu* inexistant* introuvable invalide desconocid* inexistente* invalid* inexistent* erroneo erronea"
     " sconosciut* desconhecid* onbekend* ongeldig* okand* ukendt* ukjent* tuntematon"
-    " неизвест* несуществующ* недействител* невідом* непознат* nieznan* neznam* neexistuj* bilinmeyen gecersiz ismeretlen"
+    " неизвест* несуществующ* недействител* невідом* непознат* nieznan* neznam* neexistuj* nenalezen* nenajden* bilinmeyen gecersiz ismeretlen"
 )
 _INACTIVE = _stems(
     "disabled deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
@@ -68,6 +68,8 @@ _ABSENT_PHRASES: Final = tuple(
         "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
         "nicht im", "nicht in der", "nicht in dem", "figure pas", "no figura", "non figura", "non presente", "non e presente", "nao esta listado", "nao consta", "no esta en",
         "was not found", "were not found", "nobody named", "nobody by that name", "nobody with that", "not among",
+        "nebyla nalezena", "nebyl nalezen", "nebyla najdena", "bulunamadi", "mevcut degil", "gick inte att hitta", "hittades inte", "kunne ikke findes", "kunne ikke finnes", "ble ikke funnet",
+        "blev ikke fundet", "ei loydy", "ei loytynyt", "nem talalhato", "nincs ilyen", "nu exista", "nu a fost gasita", "nu a fost gasit", "δεν υπαρχει", "δεν βρεθηκε", "mozna odnalezc", "mozna znalezc",
     )
 )  # fmt: skip
 _INACTIVE_PHRASES: Final = tuple(
@@ -98,7 +100,7 @@ _FOLLOW = _stems(
     " mail state sequence certificate format name attempt* ip"
 )
 _EASTERN: Final = re.compile(
-    "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,20}?"
+    "(?:메일 주소|받는 사람|用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,20}?"
     "(?:不存在|找不到|无效|無效|未找到|没有|停用|禁用|見つかりません|存在しま|存在しない|無効|不明|없습니다|없는|존재하지|찾을 수)"
     "|(?:没有|無此|无此|找不到|不存在的|存在しない|無効な|不明な|없는|존재하지 않는)[^。\n]{0,10}?"
     "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정)"

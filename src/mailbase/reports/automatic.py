@@ -58,7 +58,7 @@ FAILURE: Final = Phrases(
     "warning … not", "unzustellbar*", "nicht zugestellt", "zustell*", "rückläufer*", "échec*", "non remis*", "non distribu*", "non délivr*", "non recapit*", "non consegn*",
     "retour de courrier", "no se puede", "no se pudo", "no entreg*", "devuelt*", "error de entrega", "mancata consegna", "mancata ricezione", "recapito",
     "falha*", "não entregue", "devolv*", "onbestelbaar", "niet bezorgd", "niet afgeleverd", "недостав*", "не может быть доставл*", "не удалось доставить", "не доставлен*", "ошибка доставки", "возврат",
-    "niedostarcz*", "zwrot", "nedoruč*", "teslim edilem*", "iletilem*", "kézbesítetlen", "olevererbar*", "ikke lever*",
+    "niedostarcz*", "zwrot", "nedoruč*", "teslim edilem*", "iletilem*", "kézbesítetlen", "olevererbar*", "inte leverera*", "nesikerült", "nedostavljen*", "ei voitu toimittaa", "nu a putut fi livrat", "δεν παραδόθηκε", "ikke lever*",
     "配信", "送信エラー", "送信でき", "届", "返送", "退信", "无法投递", "投递失败", "退回", "배달", "반송",
 )  # fmt: skip
 _FROM_MACHINE = re.compile(

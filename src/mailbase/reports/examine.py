@@ -210,10 +210,11 @@ def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdi
     text = f"{reply} {block.supplement}".strip()
     verdict = weigh(code_of(reply), enhanced, text, final=True)
     if verdict.reason in {"uncategorized", "mailbox_unavailable"} or (verdict.reason == "policy_related" and not reply):
-        wider = f"{text} {_lead(notice)}"
-        second = weigh(code_of(reply) or code_of(notice), enhanced or status_of(notice), wider, final=True)
-        if second.reason != "uncategorized":
-            return second, enhanced
+        for wider in (notices.paragraph(block.recipient, [], notice), notice):
+            lead = _lead(wider)
+            second = weigh(code_of(reply) or code_of(lead), enhanced or status_of(lead), f"{text} {lead}", final=True)
+            if second.reason not in {"uncategorized", verdict.reason}:
+                return second, enhanced
     return verdict, enhanced
 
 
@@ -229,9 +230,10 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     if automatic.challenge(mail, lead):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
-    speaks = letter or code_of(lead) or automatic.FAILURE.said_in(words)
+    speaks = bool(letter) + bool(code_of(lead)) + automatic.FAILURE.said_in(words)
     silent = verdict.reason == "uncategorized"
-    if not failure and ((silent and not (machine and speaks)) or not (machine or speaks)):
+    # People write of missing mailboxes too: without a server's name or subject it takes two signs.
+    if not failure and ((silent and not (machine and speaks)) or not (machine or speaks > 1)):
         return [Finding(recipient=None, cls="unknown", reason="no_report")]
     people = notices.recipients(mail, notice, letter)
     if automatic.delayed(mail, lead):
