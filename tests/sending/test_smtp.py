@@ -488,6 +488,61 @@ async def test_a_cancelled_batch_leaves_no_letter_without_an_outcome():
     assert kinds["sent"] == len(peer.letters) == 5 - kinds["not_sent"]
 
 
+async def test_letters_that_wait_for_a_silent_server_are_given_back():
+    """A server that takes connections and says nothing has no letter: they go back to the queue as if never tried, long before the silence ends."""
+    for step in ("greeting", "MAIL"):
+        patient = Timeouts(hold=0.05, quit=0.1)
+        async with SmtpPeer({step: SILENCE}) as peer, relay(peer.port, connections=2, timeouts=patient) as transport:
+            outcomes: list[Outcome] = []
+            task = asyncio.create_task(transport.hand_over([envelope() for _ in range(10)], outcomes.append))  # noqa: RUF006  (awaited below)
+            await until(lambda outcomes=outcomes: len(outcomes) >= 8)
+            assert {(outcome.kind, outcome.free) for outcome in outcomes} == {("not_sent", True)}
+            assert transport._concurrency.allowed == 2
+            await transport.close()
+            await task
+
+
+async def test_a_letter_behind_a_silent_verdict_goes_over_another_connection():
+    """Its commands have left, its content has not: the next letter does not wait for the verdict about the one before it."""
+    first = itertools.count()
+    answers = {"DOT": lambda *_: SILENCE if next(first) == 0 else "250 ok"}
+    patient = Timeouts(hold=0.05, quit=0.1)
+    async with SmtpPeer(answers) as peer, relay(peer.port, connections=2, timeouts=patient) as transport:
+        outcomes: list[Outcome] = []
+        letters = [envelope(f"u{n}@example.com") for n in range(3)]
+        task = asyncio.create_task(transport.hand_over(letters, outcomes.append))
+        await until(lambda: len(outcomes) == 2)
+        assert {outcome.kind for outcome in outcomes} <= {"sent", "not_sent"}
+        await transport.close()
+        await task
+    assert Counter(outcome.kind for outcome in outcomes)["unknown"] == 1
+    assert len(peer.letters) == sum(outcome.kind == "sent" for outcome in outcomes)
+
+
+async def test_what_followed_a_slow_verdict_arrives_once():
+    """A verdict that comes late after all counts; the letter whose commands had travelled behind it arrives once, as do all others."""
+    gate = asyncio.Event()
+
+    class Slow(SmtpPeer):
+        async def _say(self, writer, step, line=""):
+            if step == "DOT":
+                await gate.wait()
+            return await super()._say(writer, step, line)
+
+    patient = Timeouts(hold=0.05, quit=0.5)
+    async with Slow() as peer, relay(peer.port, connections=1, timeouts=patient) as transport:
+        outcomes: list[Outcome] = []
+        letters = [envelope(f"u{n}@example.com") for n in range(4)]
+        task = asyncio.create_task(transport.hand_over(letters, outcomes.append))
+        await until(lambda: len(outcomes) == 3)
+        gate.set()
+        await task
+        assert transport.slow
+        assert (await send(transport, envelope("last@example.com")))[0].kind == "sent"
+    assert Counter(outcome.kind for outcome in outcomes) == {"sent": 1, "not_sent": 3}
+    assert [letter[1] for letter in peer.letters] == ["u0@example.com", "last@example.com"]
+
+
 async def test_closing_ends_every_letter():
     """close() in the middle of a silent server gives every letter its outcome."""
     async with SmtpPeer({"DOT": SILENCE}) as peer, relay(peer.port, timeouts=Timeouts(quit=0.1)) as transport:

@@ -121,6 +121,7 @@ class Site:
     def __init__(self, lane: Keeper, route: Route) -> None:
         self.lane = lane
         self.route = route
+        self.slow = False
         self.away = 0.0
         """The loop's time until which none of its hosts is tried."""
         self._why: tuple[str, str, int] = ("unreachable", "", 0)

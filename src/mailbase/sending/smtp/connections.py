@@ -4,7 +4,7 @@ Connections are opened when letters wait and closed when they have been idle; ho
 found out by trying (:mod:`~mailbase.sending.smtp.concurrency`). Each takes the next letter when it has room for it, so a slow one
 holds nothing up. A session that cannot be opened, while no other works, answers for all waiting letters:
 they come back as ``relay`` and the caller decides when to try again; nothing here retries by itself, except one letter whose
-connection went before its content began.
+connection went before its content began. While a server says nothing at all, letters that wait for it are given back.
 """
 
 import asyncio
@@ -73,7 +73,10 @@ class SmtpTransport:
         self._idle: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
+        self.slow = False
         self._empty = asyncio.Event()
 
     @property
@@ -93,7 +96,9 @@ class SmtpTransport:
         if not batch:
             return
         told = Told(len(batch), on_outcome, self._note)
-        self._waiting.extend(Job(envelope, told) for envelope in batch)
+        now = asyncio.get_running_loop().time()
+        self._waiting.extend(Job(envelope, told, now) for envelope in batch)
+        self._keep_watch()
         if self._closed:
             self._fail_waiting(SessionError("connect", "the connections are being closed"))
         self._serve()
@@ -111,6 +116,8 @@ class SmtpTransport:
     async def close(self) -> None:
         """Say goodbye on every connection; drop those that do not answer soon."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         for task in self._opening:
             task.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
@@ -127,7 +134,25 @@ class SmtpTransport:
                 connection.abort()
             await asyncio.sleep(0)
 
+    def _keep_watch(self) -> None:
+        if self._watch is None and not self._closed:
+            self._watch = asyncio.get_running_loop().call_later(self._timeouts.hold / 2, self._look)
+
+    def _look(self) -> None:
+        """Give letters back that have waited while the server said nothing."""
+        self._watch = None
+        before = asyncio.get_running_loop().time() - self._timeouts.hold
+        while self._waiting and max(self._heard, self._waiting[0].since) <= before:
+            job = self._waiting.popleft()
+            why = "the server says nothing, and no connection is free"
+            job.batch.report(Outcome(job.envelope.delivery_id, "not_sent", 0, None, why, "connect", free=True))
+        if self._waiting:
+            self._keep_watch()
+
     def _note(self, outcome: Outcome) -> None:
+        if outcome.free:
+            return  # our own doing
+        self._heard = asyncio.get_running_loop().time()
         if outcome.code == 421 or outcome.kind in {"relay", "not_sent", "unknown"}:
             self._concurrency.setback(asyncio.get_running_loop().time())
         elif self._concurrency.success(len(self._connections)) and self._waiting:
@@ -142,6 +167,7 @@ class SmtpTransport:
     def put_back(self, job: Job) -> None:
         """Take a letter back to the front."""
         self._waiting.appendleft(job)
+        self._keep_watch()
 
     def rest(self, connection: Connection) -> None:
         """Remember an idle connection."""

@@ -47,11 +47,12 @@ class Batch(Protocol):
 class Job:
     """One letter on its way, and whom to tell."""
 
-    __slots__ = ("batch", "envelope", "retried")
+    __slots__ = ("batch", "envelope", "retried", "since")
 
-    def __init__(self, envelope: Envelope, batch: Batch) -> None:
+    def __init__(self, envelope: Envelope, batch: Batch, since: float = 0.0) -> None:
         self.envelope = envelope
         self.batch = batch
+        self.since = since
         self.retried = False
 
     def end(self, kind: Kind, phase: Phase, why: str) -> None:
@@ -61,6 +62,9 @@ class Job:
 
 class Owner(Protocol):
     """The pool a connection belongs to."""
+
+    slow: bool
+    """Whether the server takes its time over a letter: the next one's commands do not travel ahead then."""
 
     def take(self) -> Job | None:
         """Return the next letter, if any waits."""
@@ -95,6 +99,7 @@ class Connection(Wire):
             timeouts.idle,
             timeouts.quit,
         )
+        self._hold = timeouts.hold
         self._offers = Extensions()
         self._step = IDLE
         self._job: Job | None = None  # its commands were sent
@@ -104,6 +109,8 @@ class Connection(Wire):
         self._carried = False
         self._dirty = False
         self._full = False
+        self._spoilt = False  # commands were sent for a letter that went another way
+        self._asked_at = 0.0
         self._trouble: SessionError | None = None
 
     # The pool's side.
@@ -189,11 +196,22 @@ class Connection(Wire):
         self._owner.gone(self, trouble)
 
     def _patience(self) -> float:
-        return self._patiences[self._step]
+        return self._hold if self._follows() else self._patiences[self._step]
+
+    def _follows(self) -> bool:
+        """Whether a letter waits behind another one's verdict."""
+        return self._step == CONTENT and self._job is not None
 
     def _on_silence(self) -> None:
         if self._step == IDLE:
             self._quit()
+        elif self._follows() and self._job is not None:
+            # Nothing of it has left but its commands, which cannot be taken back: the verdict is the last word here.
+            job, self._job, self._spoilt = self._job, None, True
+            self._owner.slow = True
+            self._owner.put_back(job)
+            self._owner.leave(self)
+            self._arm()
         else:
             self._break(f"no answer within {self._patience():g} seconds")
 
@@ -267,10 +285,13 @@ class Connection(Wire):
             return
         self._content = None
         self._carried = True
+        self._owner.slow = self._loop.time() - self._asked_at > self._hold / 2
         job.batch.report(outcome(job.envelope, reply, "content"))
         self._step = IDLE if self._job is None else MAIL
         if reply.code == 421:
             self._break(f"the server closed the session: {reply.shown}")
+        elif self._spoilt:
+            self._break("it was asked about a letter that went another way")
         elif self._job is None:
             self._next()
         else:
@@ -337,7 +358,8 @@ class Connection(Wire):
         self._end_waits = False
         if self._content is not None:
             self._content.envelope.begin()
-        if self._offers.pipelining and (following := self._take()) is not None:
+        self._asked_at = self._loop.time()
+        if self._offers.pipelining and not self._owner.slow and (following := self._take()) is not None:
             self._job = following
             self._write(head, data, b".\r\n" + flight(following.envelope, self._offers))
         else:

@@ -32,6 +32,8 @@ class Timeouts(msgspec.Struct, frozen=True):
     content: float = 600
     idle: float = 30
     quit: float = 3
+    hold: float = 5
+    """How long a letter whose content has not begun waits for a server that says nothing; then it goes another way."""
 
 
 class Extensions(msgspec.Struct):
