@@ -287,10 +287,10 @@ class _Reader:
         parts = self._split(name, value)
         query = dict(parse_qsl(parts.query))
         tls = query.pop("tls", "implicit" if parts.port == 465 else "starttls")
-        connections = query.pop("connections", "10")
+        connections = query.pop("connections", "100")
         if parts.scheme != "smtp" or not parts.hostname:
             raise self._refuse(
-                name, "smtp://user:password@host:port?tls=starttls|implicit|none&connections=10 is needed"
+                name, "smtp://user:password@host:port?tls=starttls|implicit|none&connections=100 is needed"
             )
         if query:
             raise self._refuse(name, f"unknown option {next(iter(query))!r}; tls and connections are known")

@@ -20,11 +20,15 @@ def test_connections_stay_within_one_and_the_limit(limit, happenings):
 
 
 def test_success_adds_one_and_trouble_halves():
-    """A few letters a connection add one more; a refusal takes half away, several at once count as one."""
+    """A few letters add one more; a refusal takes half away, several at once count as one; after it, more come slowly."""
     concurrency = Concurrency(10)
     assert concurrency.allowed == 2
-    for _ in range(2 * LETTERS):
+    for _ in range(LETTERS):
         concurrency.success(concurrency.allowed)
+    assert concurrency.allowed == 3
+    for _ in range(100):
+        concurrency.success(concurrency.allowed)
+        concurrency.idle()  # a connection without a letter: more of them would not help
     assert concurrency.allowed == 3
     for _ in range(100):
         assert not concurrency.success(1)  # connections that nobody uses are no reason for more
@@ -35,6 +39,9 @@ def test_success_adds_one_and_trouble_halves():
     assert concurrency.allowed == 5
     concurrency.setback(102.0)
     assert concurrency.allowed == 2
+    for letter in range(1, 2 * LETTERS + 1):
+        assert concurrency.success(concurrency.allowed) == (letter == 2 * LETTERS)
+    assert concurrency.allowed == 3
     concurrency.limit = 1
     assert concurrency.allowed == 1
 

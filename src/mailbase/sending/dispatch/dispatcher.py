@@ -46,10 +46,10 @@ GRACE: Final = 12.0
 class Pace:
     """How fast letters leave, measured as they do, and what follows for the sizes of batches."""
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._work = BATCH_SECONDS / capacity
-        self._room = float(capacity)
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._room = float(transport.capacity)
+        self._work = BATCH_SECONDS / self._room
         self._since = boottime()
         self._count = 0
         self.rate = 0.0
@@ -61,7 +61,7 @@ class Pace:
     def waited(self, seconds: float) -> None:
         """Note how long a finished batch waited for the connections: they are what holds us up, or they are not."""
         self._room *= 0.6 if seconds > BATCH_SECONDS else 1.25
-        self._room = min(max(self._room, self._capacity // 4, 1), LARGEST_BATCH)
+        self._room = min(max(self._room, self._transport.capacity // 4, 1), LARGEST_BATCH)
 
     def landed(self, letters: int) -> None:
         """Note a batch whose letters all had their outcome."""
@@ -84,7 +84,7 @@ class Pace:
     @property
     def lease(self) -> int:
         """Letters leased together: about a second's worth."""
-        return min(max(int(self.rate), 4 * self.batch, self._capacity), LARGEST_LEASE)
+        return min(max(int(self.rate), 4 * self.batch, self._transport.capacity), LARGEST_LEASE)
 
 
 class Dispatcher:
@@ -108,7 +108,7 @@ class Dispatcher:
         self._journal = journal or Journal(None)
         self._lease = lease
         self._clock = clock
-        self._pace = Pace(transport.capacity)
+        self._pace = Pace(transport)
         self._batch: Batch | None = None
         self._abandoned: list[Batch] = []
         self._kept = Kept(pool)

@@ -55,7 +55,7 @@ class NamedRelay(Struct, frozen=True):
 
 
 def read_url(url: str) -> config.Relay:
-    """Read ``smtp://user:password@host:port?tls=starttls|implicit|none&connections=10``.
+    """Read ``smtp://user:password@host:port?tls=starttls|implicit|none&connections=100``.
 
     Raises:
         Invalid: ``invalid_url``; what was given is not repeated, for it may hold a password.
@@ -68,7 +68,7 @@ def read_url(url: str) -> config.Relay:
     except ValueError:
         raise _refuse("This is not an address.") from None
     tls = query.pop("tls", "implicit" if port == 465 else "starttls")
-    connections = query.pop("connections", "10")
+    connections = query.pop("connections", "100")
     if parts.scheme != "smtp" or not parts.hostname or parts.path not in {"", "/"} or parts.fragment:
         raise _refuse("An address such as smtp://user:password@smtp.example.com:587?tls=starttls is needed.")
     if not _HOST.fullmatch(parts.hostname):

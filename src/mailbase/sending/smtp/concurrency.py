@@ -1,14 +1,15 @@
 """How many connections a server is given, and how fast: found out by trying, within limits.
 
-Additive increase, multiplicative decrease (RFC 5681's idea): one more connection for every few letters each of the present ones
-got rid of, half of them when the server refuses us or drops connections. A slow server is kept full, a troubled one left alone.
+Additive increase, multiplicative decrease (RFC 5681's idea): one more connection for every few letters, half of them when the
+server refuses us or drops connections, and from then on one more only when each of the present ones got rid of a few. A slow server
+is kept full, a troubled one left alone; while connections have nothing to do, more of them would not help.
 """
 
 from typing import Final
 
 START: Final = 2
 LETTERS: Final = 5
-"""Letters that each allowed connection must have got rid of before there is one more."""
+"""Letters the server must have decided about before there is one more connection; after trouble, for each connection so many."""
 ONE_SETBACK: Final = 1.0
 """Seconds in which several refusals are one: connections that fail together had one cause."""
 
@@ -20,6 +21,8 @@ class Concurrency:
         self._limit = max(limit, 1)
         self._allowed = min(max(start, 1), self._limit)
         self._good = 0
+        self._calm_below = self._limit
+        """Trouble began above so many connections."""
         self._last_setback = float("-inf")
 
     @property
@@ -42,18 +45,22 @@ class Concurrency:
         if self._allowed >= self._limit or used < self._allowed:
             return False
         self._good += 1
-        if self._good < self._allowed * LETTERS:
+        if self._good < (LETTERS if self._allowed < self._calm_below else self._allowed * LETTERS):
             return False
         self._good = 0
         self._allowed += 1
         return True
+
+    def idle(self) -> None:
+        """Note that a connection has nothing to do."""
+        self._good = 0
 
     def setback(self, now: float) -> None:
         """Note that the server refused us or dropped a connection."""
         self._good = 0
         if now - self._last_setback >= ONE_SETBACK:
             self._last_setback = now
-            self._allowed = max(self._allowed // 2, 1)
+            self._allowed = self._calm_below = max(self._allowed // 2, 1)
 
 
 class Bucket:

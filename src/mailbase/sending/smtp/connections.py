@@ -19,6 +19,7 @@ from mailbase.sending.smtp.conversation import Connection, Job
 from mailbase.sending.smtp.session import SessionError, Timeouts, open_session
 
 LETTERS_PER_CONNECTION = 500
+SOON = 8  # connections' worth of letters are kept at hand even while there are fewer
 REOPEN_AFTER = 2.0  # seconds to leave a server alone that refuses one more connection while others work
 
 
@@ -82,7 +83,7 @@ class SmtpTransport:
     @property
     def capacity(self) -> int:
         """Two a connection: one waits for its verdict, the next one's commands are on their way."""
-        return self._relay.connections * 2
+        return max(self._concurrency.allowed, min(self._relay.connections, SOON)) * 2
 
     def full(self) -> frozenset[str]:
         """Return nobody: a relay takes the letters of all providers alike."""
@@ -172,6 +173,7 @@ class SmtpTransport:
     def rest(self, connection: Connection) -> None:
         """Remember an idle connection."""
         self._idle.append(connection)
+        self._concurrency.idle()
         if self._closed:
             connection.leave()
 
