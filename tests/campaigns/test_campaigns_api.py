@@ -1,10 +1,12 @@
 """The campaign routes, as the contract writes them."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mailbase.campaigns import fan_out
+from mailbase.sending.relays import egress
 
 DRAFT = {
     "name": "Spring",
@@ -258,6 +260,16 @@ async def test_progress_is_shown_while_sending(client, db, pool, people, domain)
     shown = (await client.get(at)).json()["progress"]
     assert (shown["done"], shown["total"], shown["limited_by"]) == (2, 4, ["warmup"])
     assert shown["finishes_at"].endswith("Z")
+    # Whoever is to have another try has it later than everybody else.
+    await db.execute(
+        "UPDATE deliveries SET state = 'deferred', due_at = now() + interval '3 days' WHERE state = 'queued'"
+    )
+    later = datetime.fromisoformat((await client.get(at)).json()["progress"]["finishes_at"])
+    assert later > datetime.now(UTC) + timedelta(days=2)
+    await egress.stop(db, "outbox", "535 5.7.8 no")
+    refused = (await client.get(at)).json()["progress"]
+    assert (refused["finishes_at"], "relay" in refused["limited_by"]) == (None, True)
+    await egress.clear(db, "outbox")
     paused = (await client.post(f"{at}/pause")).json()
     assert paused["progress"]["limited_by"] == ["paused", "warmup"]
     assert paused["progress"]["finishes_at"] is None

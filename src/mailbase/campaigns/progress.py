@@ -14,7 +14,8 @@ from mailbase.sending.warmup import warmup
 class Progress(Struct):
     """``done`` of ``total`` letters are final.
 
-    ``rate``: letters a second since the start. ``limited_by``: what holds the rest: ``paused``, ``warmup``, ``relay``.
+    ``rate``: letters a second since the start. ``limited_by``: what holds the rest: ``paused``, ``warmup``, ``relay``; ``reason``:
+    why the campaign was paused by itself, or what the relay says.
     """
 
     done: int
@@ -22,6 +23,7 @@ class Progress(Struct):
     rate: float
     finishes_at: datetime | None
     limited_by: list[str]
+    reason: str | None = None
 
 
 class Count(Struct, frozen=True):
@@ -37,6 +39,13 @@ SELECT COALESCE(sum(n), 0)::bigint AS total,
 FROM counters
 WHERE campaign_id = $1
     AND key IN ('delivery.queued', 'delivery.sent', 'delivery.deferred', 'delivery.failed', 'delivery.bounced', 'delivery.unknown', 'delivery.skipped')
+"""
+
+
+LAST_TRY = """
+SELECT max(last.due_at) FROM providers, LATERAL (
+    SELECT due_at FROM deliveries WHERE campaign_id = $1 AND provider = providers.name AND state = 'deferred' ORDER BY due_at DESC LIMIT 1
+) AS last
 """
 
 
@@ -67,9 +76,13 @@ async def progress(db: Connection, held: Held, *, to_outbox: bool) -> Progress |
     if way_out.failures:
         limited_by.append("relay")
     finishes_at = None
-    if counted.left and campaign.status == "sending":
+    if counted.left and campaign.status == "sending" and not way_out.failures:
         allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
         _, finishes_at = plan.plan(counted.left, now, allowance)
         if finishes_at is not None and done:
             finishes_at = max(finishes_at, now + timedelta(seconds=counted.left / rate))
-    return Progress(done, counted.total, round(rate, 2), finishes_at, limited_by)
+        if finishes_at is not None and (last := await db.fetchval(LAST_TRY, campaign.id)) is not None:
+            finishes_at = max(finishes_at, last)
+    return Progress(
+        done, counted.total, round(rate, 2), finishes_at, limited_by, campaign.stopped_reason or way_out.reason
+    )
