@@ -260,8 +260,8 @@ async def test_a_refusal_of_us_burns_no_attempt(db, campaign):
     assert [tuple(row) for row in rows] == [("queued", 0, START)]
 
 
-async def test_the_way_out_stops_and_backs_off(db):
-    """Failures double the pause to two minutes; workers that fail together count once; a success clears it."""
+async def test_the_way_out_stops_and_backs_off(db, caplog):
+    """Failures double the pause to two minutes; workers that fail together count once, and say so once; a success clears it."""
     now = START
     for seconds in (2, 4, 8, 16, 32, 64, 120, 120):
         await egress.stop(db, "relay", "auth: 535 bad password", now=now)
@@ -272,6 +272,10 @@ async def test_the_way_out_stops_and_backs_off(db):
         now = state.stopped_until
         assert not (await egress.get(db, "relay", now=now)).stopped
     assert state.reason == "auth: 535 bad password"
+    assert [record.message for record in caplog.records] == [
+        f"the way out 'relay' takes no letters (auth: 535 bad password); tried again in {seconds} seconds"
+        for seconds in (2, 4, 8, 16, 32, 64, 120, 120)
+    ]
     await egress.clear(db, "relay")
     assert (await egress.get(db, "relay", now=now)).failures == 0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mailbase.audience import addresses
-from mailbase.campaigns import lifecycle
+from mailbase.campaigns import campaigns, lifecycle, progress
 from mailbase.letters.content import Sender
 from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.faults import FIRST, MOST, Faults
@@ -39,6 +39,8 @@ async def test_what_nobody_foresaw_ends_with_its_letter_or_stops_its_campaign(db
         assert said["reason"] == "content"
         assert said["last_reply"].startswith("AttributeError: ")
         assert "AttributeError: " in await db.fetchval("SELECT stopped_reason FROM campaigns WHERE id = $1", broken)
+        shown = await progress.progress(db, await campaigns.look(db, broken), to_outbox=True)
+        assert "AttributeError: " in shown.reason
         failed = await db.fetchval(
             "SELECT count(*) FROM deliveries WHERE campaign_id = $1 AND state = 'failed'", broken
         )

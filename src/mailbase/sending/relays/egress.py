@@ -6,12 +6,15 @@ letter is tried first. The first answer about a letter clears the row.
     open ─▶ stopped until … ─▶ probing (failures > 0) ─▶ open
 """
 
+import logging
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
 from mailbase.db import Connection
+
+log = logging.getLogger(__name__)
 
 LONGEST: Final = 120
 
@@ -51,12 +54,15 @@ ON CONFLICT (name) DO UPDATE SET
     reason = excluded.reason,
     at = excluded.at
 WHERE egress.stopped_until IS NULL OR egress.stopped_until <= COALESCE($4, now())
+RETURNING extract(epoch FROM stopped_until - COALESCE($4, now()))::float8
 """
 
 
 async def stop(db: Connection, name: str, reason: str, *, now: datetime | None = None) -> None:
     """Stop the way out for a while that doubles. Several workers that fail together count as one failure."""
-    await db.execute(STOP, name, reason, float(LONGEST), now)
+    seconds: float | None = await db.fetchval(STOP, name, reason, float(LONGEST), now)
+    if seconds is not None:
+        log.warning("the way out %r takes no letters (%s); tried again in %d seconds", name, reason, round(seconds))
 
 
 CLEAR = """
