@@ -3,7 +3,7 @@
 Each part takes the cheapest way that is right for its template:
   expressions only         static text and holes, one ``bytes.join``
   + if, for                these blocks by MiniJinja over already encoded text, its finalizer encodes the values
-  + set, macro, filter …   rendered plainly, then encoded: such blocks would capture encoded text
+  whatever could grow      rendered plainly in the sandbox, then encoded
 """
 
 import re
@@ -16,18 +16,25 @@ from typing import Any
 from minijinja import Markup
 
 from mailbase.errors import Invalid
-from mailbase.letters import quoted, templates
+from mailbase.letters import plain, quoted, templates
 from mailbase.letters.content import Compiled, Letter, Person, Rendered, Tokens
 from mailbase.letters.headers import header
-from mailbase.letters.tags import Piece, split
+from mailbase.letters.sandbox import SANDBOX
+from mailbase.letters.tags import Piece, literal, split
 
-_SIMPLE_STATEMENTS = frozenset({"if", "elif", "else", "endif", "for", "endfor", "break", "continue"})
 _CONSTANT = re.compile(r"\"([^\"\\]*)\"|'([^'\\]*)'")
 _VALUE = re.compile(
     r"subscriber\.(?:(email|locale|timezone|id|interests|tags)|attributes\.([A-Za-z_]\w*))"
     r"(?:\s*\|\s*default\(\s*(?:\"([^\"\\]*)\"|'([^'\\]*)')\s*(,\s*true\s*)?\))?",
 )
 _CACHED = 80
+MOST_SANDBOXED = 3
+"""Expressions of a part that go to the sandbox one by one; where there are more, the part goes whole."""
+MOST_REPEATED = 4096
+"""Text in loops that needs no counting: a person's attributes are at most 16 kB, a list in them some thousand items."""
+LARGEST = 3 * templates.MAX_RENDERED
+MOST_UNCOUNTED = 500
+"""So many values of one person fit into a letter, however long they are."""
 _TOKENS = {templates.LETTER: 0, "unsubscribe_url": 1, "preferences_url": 2, "view_url": 3}
 _PATHS = {"unsubscribe_url": "/u/", "preferences_url": "/p/", "view_url": "/v/"}
 
@@ -38,8 +45,10 @@ Item = bytes | tuple[int, int]
 """A stretch of a body: final bytes, or (kind, number): 0 a token, 1 a slot, 2 a heavy slot."""
 
 
-def _is_simple(piece: Piece) -> bool:
-    return piece.word in _SIMPLE_STATEMENTS and "recursive" not in piece.inner
+def _is_harmless(piece: Piece) -> bool:
+    return piece.kind == "text" or (
+        (piece.kind == "expression" or piece.word in plain.STATEMENTS) and plain.is_harmless(piece.inner)
+    )
 
 
 def _groups(pieces: list[Piece]) -> Iterator[list[Piece]]:
@@ -60,6 +69,17 @@ def _groups(pieces: list[Piece]) -> Iterator[list[Piece]]:
                 group = []
     if group:
         yield group
+
+
+def _body(group: list[Piece], number: int) -> Iterator[int]:
+    """Yield the places of what a ``for`` repeats."""
+    depth = 0
+    for at in range(number, len(group)):
+        if group[at].kind == "statement":
+            depth += (group[at].word == "for") - (group[at].word == "endfor")
+            if not depth:
+                return
+        yield at
 
 
 def _value(piece: Piece) -> Value | None:
@@ -123,12 +143,15 @@ class Filler:
         self._heavy: list[Heavy] = []
         self._statics: list[bytes] = []
         self._known: dict[tuple[bool, str], int] = {}
+        self._meter = templates.Meter()
+        self._repeated = 0
         self._encode = {html: _encoder(html=html) for html in (False, True)}
         self._envs = {
-            html: templates.environment(html=html, finalizer=_finalizer(self._encode[html], html=html))
+            html: templates.environment(
+                html=html, finalizer=_finalizer(self._encode[html], html=html), meter=self._meter
+            )
             for html in (False, True)
         }
-        self._plain = {html: templates.environment(html=html) for html in (False, True)}
         self._subject = self._line(compiled.subject)
         self._whole = compiled.html is None
         if compiled.html is None:
@@ -161,12 +184,16 @@ class Filler:
             values.append(slot(person))  # noqa: PERF401 — a comprehension is slower for the usual two or three
         if self._heavy:
             seen = variables(self._base, person, tokens)
+            self._meter.left = 3 * templates.MAX_SHOWN
             try:
                 values += [slot(seen) for slot in self._heavy]
             except templates.ENGINE_ERRORS as error:
                 reason = getattr(error, "detail", None) or error
                 raise Invalid(f"the letter cannot be filled in: {reason}", code="template_error") from error
-        body = b"".join(self._pick((*self._statics, *values)))
+        pieces = self._pick((*self._statics, *values))
+        if len(pieces) > MOST_UNCOUNTED and sum(map(len, pieces)) > LARGEST:
+            raise Invalid(f"a letter larger than {LARGEST // 1024} kB", code="too_large")
+        body = b"".join(pieces)
         subject = self._subject(person, tokens)
         return Letter(
             subject=subject,
@@ -196,21 +223,39 @@ class Filler:
 
     def _part(self, source: str, *, html: bool) -> list[Item]:
         pieces = split(source)
-        if any(piece.kind == "statement" and not _is_simple(piece) for piece in pieces):
-            return [self._template(source, html=html, plain=True)]
+        if any(piece.kind == "statement" and not _is_harmless(piece) for piece in pieces):
+            return [self._sandboxed(source, html=html)]
+        if sum(not _is_harmless(piece) for piece in pieces) > MOST_SANDBOXED:
+            return [self._sandboxed(source, html=html)]
         items: list[Item] = []
         for group in _groups(pieces):
             if group[0].kind == "statement":
-                encoded = "".join(
-                    quoted.piece(piece.inner, braces=True).decode() if piece.kind == "text" else piece.source
-                    for piece in group
-                )
-                items.append(self._template(encoded, html=html))
+                items.append(self._block(group, html=html))
             else:
                 items += self._holes(group, html=html)
         if items and isinstance(items[-1], bytes):
             items[-1] = quoted.end_part(items[-1])
         return items
+
+    def _block(self, group: list[Piece], *, html: bool) -> tuple[int, int]:
+        if not all(map(_is_harmless, group)):
+            source = "".join(literal(piece.inner) if piece.kind == "text" else piece.source for piece in group)
+            return self._sandboxed(source, html=html)
+        encoded = [
+            quoted.piece(piece.inner, braces=True).decode() if piece.kind == "text" else piece.source for piece in group
+        ]
+        self._count_loops(group, encoded)
+        return self._template("".join(encoded), html=html)
+
+    def _count_loops(self, group: list[Piece], encoded: list[str]) -> None:
+        """Let each turn of a loop take what it makes from the meter, where a person's own lists do not bound it well enough."""
+        loops = [at for at, piece in enumerate(group) if piece.kind == "statement" and piece.word == "for"]
+        lengths = [sum(len(encoded[at]) for at in _body(group, loop) if group[at].kind == "text") for loop in loops]
+        self._repeated += sum(lengths)
+        if len(loops) == 1 and self._repeated <= MOST_REPEATED:
+            return
+        for loop, length in zip(loops, lengths, strict=True):
+            encoded[loop] += f"{{% if {length} | {templates.ROOM} %}}{{% endif %}}"
 
     def _holes(self, pieces: list[Piece], *, html: bool) -> list[Item]:
         items: list[Item] = []
@@ -242,7 +287,8 @@ class Filler:
             return 0, number
         value = _value(piece)
         if value is None:
-            return self._template(piece.source, html=html)
+            make = self._template if _is_harmless(piece) else self._sandboxed
+            return make(piece.source, html=html)
         key = (html, piece.inner)
         if key not in self._known:
             encode = self._encode[html]
@@ -250,18 +296,19 @@ class Filler:
             self._slots.append(lambda person, value=value, encode=encode: encode(value(person)))  # type: ignore[misc]
         return 1, self._known[key]
 
-    def _template(self, source: str, *, html: bool, plain: bool = False) -> tuple[int, int]:
-        env = self._plain[html] if plain else self._envs[html]
+    def _template(self, source: str, *, html: bool) -> tuple[int, int]:
+        env = self._envs[html]
         name = templates.template_name(html=html, number=len(self._heavy))
         env.add_template(name, source)
+        return self._add(lambda seen: str(env.render_template(name, **seen)).encode())
 
-        def slot(seen: dict[str, Any]) -> bytes:
-            text: str = env.render_template(name, **seen)
-            if len(text) > 3 * templates.MAX_RENDERED:
-                raise Invalid(f"a letter larger than {templates.MAX_RENDERED // 1024} kB", code="too_large")
-            return quoted.piece(text) if plain else text.encode()
+    def _sandboxed(self, source: str, *, html: bool) -> tuple[int, int]:
+        maker = templates.html_engine if html else templates.text_engine
+        name = templates.template_name(html=html)
+        return self._add(lambda seen: quoted.piece(SANDBOX.render(maker, source, name, seen)))
 
-        self._heavy.append(slot)
+    def _add(self, heavy: Heavy) -> tuple[int, int]:
+        self._heavy.append(heavy)
         return 2, len(self._heavy) - 1
 
     def _plan(self, items: list[Item]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:

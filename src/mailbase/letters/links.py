@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from mailbase.errors import Invalid
 from mailbase.letters.content import Person
+from mailbase.letters.sandbox import SANDBOX
 from mailbase.letters.tags import Mask
-from mailbase.letters.templates import ENGINE_ERRORS, LETTER, URLS, environment, show, subscriber, used
+from mailbase.letters.templates import ENGINE_ERRORS, LETTER, URLS, environment, is_light, show, subscriber, used
 
 TRAP = 32767
 """The number of the link that nobody sees: above any other."""
@@ -214,9 +215,12 @@ def _with_utm(url: str, utm: Mapping[str, str]) -> str:
     return body + joint + extra + mark + fragment
 
 
-@lru_cache(maxsize=1)
-def _engine() -> Environment:
+def url_engine() -> Environment:
+    """Return what a link is rendered by: values are percent-encoded."""
     return environment(html=False, finalizer=lambda value: quote(show(value), safe="/%~-._"))
+
+
+_engine = lru_cache(maxsize=1)(url_engine)
 
 
 def link_url(compiled_link: str, person: Person | None) -> str:
@@ -231,7 +235,11 @@ def link_url(compiled_link: str, person: Person | None) -> str:
     if "{{" not in compiled_link and "{%" not in compiled_link:
         return compiled_link
     try:
-        filled: str = _engine().render_str(compiled_link, subscriber=subscriber(person) if person else {})
+        seen = {"subscriber": subscriber(person) if person else {}}
+        if is_light(compiled_link, seen):
+            filled: str = _engine().render_str(compiled_link, **seen)
+        else:
+            filled = SANDBOX.render(url_engine, compiled_link, "link", seen)
     except ENGINE_ERRORS as error:
         raise Invalid(f"the link cannot be filled in: {error}", code="template_error") from error
     return _UNWANTED.sub("", filled)

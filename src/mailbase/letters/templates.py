@@ -5,7 +5,7 @@ HTML escapes every value, text and subject none. A missing attribute is empty; a
 """
 
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,16 +13,24 @@ import msgspec
 from minijinja import Environment, Markup, TemplateError
 
 from mailbase.errors import Invalid
+from mailbase.letters import plain
 from mailbase.letters.content import Person
+from mailbase.letters.sandbox import SANDBOX, TOO_MUCH, Failure
 from mailbase.letters.tags import Piece, split
 
 MAX_SOURCE = 512 * 1024
 MAX_RENDERED = 2 * 1024 * 1024
-FUEL = 2_000_000
+MAX_SHOWN = 4 * 1024 * 1024
+"""Characters all values of one rendering may be together, before it is refused."""
+MAX_WORK = 64 * 1024 * 1024
+"""Bytes of values times tags up to which a harmless template is rendered here."""
+FUEL = 500_000
 
 SUBSCRIBER_KEYS = frozenset({"id", "email", "attributes", "interests", "tags", "locale", "timezone"})
 URLS = frozenset({"unsubscribe_url", "preferences_url", "view_url"})
 CAMPAIGN_NAMES = frozenset({"subscriber"}) | URLS
+ROOM = "_room"
+"""A filter only the compiler writes: it counts what a loop makes."""
 LETTER = "_letter"
 """The letter's own token, a name only the compiler writes: owners' templates may not use it."""
 
@@ -74,7 +82,16 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()[:1000]
 
 
-ENGINE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+ENGINE_ERRORS = (
+    TemplateError,
+    Failure,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
 """What a rendering may raise: the engine's own errors, and those of Python values it called back into."""
 
 
@@ -84,7 +101,27 @@ def _format(template: str, *values: Any) -> str:
     return str(template) % values
 
 
-def environment(*, html: bool, finalizer: Callable[[Any], Any] | None = None) -> Environment:
+class Meter:
+    """What the values of a rendering may still be: the engine itself counts steps, not bytes."""
+
+    def __init__(self) -> None:
+        self.left = MAX_SHOWN
+
+    def spend(self, length: int) -> None:
+        """Take ``length`` characters, or refuse."""
+        self.left -= length
+        if self.left < 0:
+            raise ValueError(TOO_MUCH)
+
+    def room(self, length: int) -> str:
+        """As a filter: one turn of a loop whose body is so long."""
+        self.spend(length)
+        return ""
+
+
+def environment(
+    *, html: bool, finalizer: Callable[[Any], Any] | None = None, meter: Meter | None = None
+) -> Environment:
     """Return an engine: no loader, bounded fuel, trailing newlines kept. ``finalizer`` replaces how values are shown.
 
     What escapes is the template's name, by MiniJinja's own rule: ``0.html`` does, ``0.txt`` does not.
@@ -95,11 +132,24 @@ def environment(*, html: bool, finalizer: Callable[[Any], Any] | None = None) ->
         fuel=FUEL,
         undefined_behavior="chainable",
         keep_trailing_newline=True,
-        finalizer=finalizer,
+        finalizer=finalizer if meter is None else metered(finalizer, meter),
     )
     env.add_filter("format", _format)
     env.remove_global("debug")
+    if meter is not None:
+        env.add_filter(ROOM, meter.room)
     return env
+
+
+def metered(finalizer: Callable[[Any], Any], meter: Meter) -> Callable[[Any], Any]:
+    """Return ``finalizer``, and what it shows counted."""
+
+    def finish(value: Any) -> Any:
+        shown = finalizer(value)
+        meter.spend(len(shown))
+        return shown
+
+    return finish
 
 
 def template_name(*, html: bool, number: int = 0) -> str:
@@ -107,24 +157,58 @@ def template_name(*, html: bool, number: int = 0) -> str:
     return f"{number}.html" if html else f"{number}.txt"
 
 
+_METERS = {True: Meter(), False: Meter()}
+
+
 @lru_cache(maxsize=2)
 def _engine(html: bool) -> Environment:
-    return environment(html=html)
+    return environment(html=html, meter=_METERS[html])
+
+
+def html_engine() -> Environment:
+    """Return what HTML is rendered by in the sandbox."""
+    return environment(html=True)
+
+
+def text_engine() -> Environment:
+    """Return what text and subjects are rendered by in the sandbox."""
+    return environment(html=False)
 
 
 def render(source: str, *, html: bool, variables: dict[str, Any], field: str = "template") -> str:
-    """Render a template.
+    """Render a template: here if its words say that it is harmless, otherwise in the sandbox.
 
     Raises:
-        Invalid: the template failed on these values, or the result is larger than ``MAX_RENDERED``.
+        Invalid: the template failed on these values, takes too much for them, or the result is larger than ``MAX_RENDERED``.
     """
+    name = template_name(html=html)
     try:
-        text: str = _engine(html).render_str(source, template_name(html=html), **variables)
+        if is_light(source, variables):
+            _METERS[html].left = MAX_SHOWN
+            text: str = _engine(html).render_str(source, name, **variables)
+        else:
+            text = SANDBOX.render(html_engine if html else text_engine, source, name, variables)
     except ENGINE_ERRORS as error:
         raise _refusal(source, field, error) from error
     if len(text) > MAX_RENDERED:
         raise Invalid.field(field, "too_large", f"{field} renders to more than {MAX_RENDERED // 1024} kB")
     return text
+
+
+def is_light(source: str, variables: Mapping[str, Any]) -> bool:
+    """Tell whether rendering ``source`` with ``variables`` is known to take little, whatever they hold."""
+    if "{" not in source:
+        return True
+    seen = plain.look(source)
+    return seen.harmless and not seen.loops and seen.tags * _size(variables) <= MAX_WORK
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8
 
 
 def subscriber(person: Person) -> dict[str, Any]:
@@ -157,9 +241,11 @@ def refuse(source: str, field: str, offset: int, word: str, reason: str, *, code
 
 
 def _refusal(source: str, field: str, error: Exception) -> Invalid:
-    if not isinstance(error, TemplateError):
+    if not isinstance(error, (TemplateError, Failure)):
         return Invalid.field(field, "template_error", f"{field}: {error}")
     reason = error.detail or error.message
+    if error.range is None and error.line is None:
+        return Invalid.field(field, "template_error", f"{field}: {reason}")
     if error.range is None:
         lines = source.split("\n")
         line = min(error.line or 1, len(lines))
@@ -204,13 +290,7 @@ def check(
     for piece in split(source):
         if piece.kind != "text" and len(_OPERATOR.findall(_STRING.sub('""', piece.inner))) > MAX_OPERATORS:
             raise refuse(source, field, piece.start, piece.inner[:20], "this expression is too long")
-    engine = _engine(False)
-    try:
-        engine.add_template("checked", source)
-    except TemplateError as error:
-        raise _refusal(source, field, error) from error
-    finally:
-        engine.remove_template("checked")
+    _compile(source, field)
     pieces = [piece for piece in split(source) if piece.kind != "text"]
     for piece in pieces:
         _check_piece(source, field, piece, filters)
@@ -234,6 +314,18 @@ def check(
             )
 
 
+def _compile(source: str, field: str) -> None:
+    engine = _engine(False)
+    try:
+        if not plain.look(source).harmless:  # constants are multiplied while a template is compiled
+            SANDBOX.compile(text_engine, source, "checked")
+        engine.add_template("checked", source)
+    except (TemplateError, Failure) as error:
+        raise _refusal(source, field, error) from error
+    finally:
+        engine.remove_template("checked")
+
+
 def _check_piece(source: str, field: str, piece: Piece, filters: Container[str]) -> None:
     if piece.kind == "statement" and piece.word in _FORBIDDEN:
         raise refuse(source, field, piece.start, piece.word, f"{piece.word} is not available here")
@@ -246,7 +338,9 @@ def _check_piece(source: str, field: str, piece: Piece, filters: Container[str])
     ):
         for match in pattern.finditer(bare):
             word = match.group(1)
-            if not (kind == "UnknownFilter" and word in filters) and not _known(sample.format(word), kind):
+            if word == ROOM or (
+                not (kind == "UnknownFilter" and word in filters) and not _known(sample.format(word), kind)
+            ):
                 offset = source.find(word, piece.start)
                 what = "filter" if kind == "UnknownFilter" else "test"
                 raise refuse(source, field, max(offset, piece.start), word, f"unknown {what} {word}")

@@ -7,6 +7,7 @@ values ─▶ our template ─▶ content ─┬─ no template of the owner's �
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, lru_cache
@@ -18,6 +19,7 @@ from minijinja import Environment, Markup, TemplateError, pass_state
 from mailbase import metrics
 from mailbase.errors import Invalid
 from mailbase.letters import templates
+from mailbase.letters.sandbox import SANDBOX, Failure
 from mailbase.letters.templates import ENGINE_ERRORS, MAX_RENDERED, show_html
 from mailbase.pages import overrides
 from mailbase.pages.look import Look
@@ -25,6 +27,7 @@ from mailbase.pages.words import Language, Languages, Words, plural
 
 WEB: Final = Path(__file__).parent.parent / "web"
 FUEL: Final = 200_000
+_PAGE: Final = "page.html"
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,20 @@ def _finish(value: Any) -> Markup:
 
 def _fill(text: str, **values: Any) -> str:
     """``{{ words.unsubscribe.text | fill(email=email) }}``."""
-    return text.format(**values)
+    return _only_names(text).format(**values)
+
+
+def _only_names(text: str) -> str:
+    # Python's own formatting pads to any width, and walks into whatever it is given.
+    if re.search(r"\{(?!\w+\})", text):
+        raise ValueError("between braces stands a name, and nothing else")
+    return text
 
 
 def _plural(state: Any, table: Mapping[str, str], n: int, **values: Any) -> str:
     """``{{ words.preferences.weeks | plural(n) }}``, in the page's language."""
+    for text in table.values():
+        _only_names(text)
     return plural(state.lookup("lang"), table, n, **values)
 
 
@@ -68,11 +80,23 @@ def _ours() -> Environment:
     )
 
 
+_METER: Final = templates.Meter()
+
+
 @lru_cache(32)
 def _theirs(source: str) -> Environment:
-    made = Environment(
-        templates={"page.html": source}, undefined_behavior="strict", finalizer=_finish, filters=FILTERS, fuel=FUEL
-    )
+    made = _dressed(templates.metered(_finish, _METER))
+    made.add_template(_PAGE, source)
+    return made
+
+
+def theirs() -> Environment:
+    """Return what an owner's template is rendered by in the sandbox."""
+    return _dressed(_finish)
+
+
+def _dressed(finalizer: Callable[[Any], Any]) -> Environment:
+    made = Environment(undefined_behavior="strict", finalizer=finalizer, filters=FILTERS, fuel=FUEL)
     made.remove_global("debug")
     return made
 
@@ -138,7 +162,10 @@ def _inside(source: str, common: Mapping[str, Any], content: str) -> str:
     pieces["logo"] = Markup(_ours().render_template("logo.html", **common))
     pieces["content"] = Markup(content)
     pieces["form"] = Markup("\n".join(overrides.forms_of(content)))
-    return str(_theirs(source).render_template("page.html", **pieces))
+    if templates.is_light(source, pieces):
+        _METER.left = templates.MAX_SHOWN
+        return str(_theirs(source).render_template(_PAGE, **pieces))
+    return SANDBOX.render(theirs, source, _PAGE, pieces)
 
 
 _said: Final[set[tuple[str, str]]] = set()
@@ -173,7 +200,7 @@ def _try(template: str, name: str, values: Mapping[str, Any], look: Look) -> Non
     content = _ours().render_template(f"{name}.html", **common, bare=True)
     try:
         made = _inside(template, common, content)
-    except TemplateError as error:
+    except (TemplateError, Failure) as error:
         line = f", line {error.line}" if error.line else ""
         raise Invalid.field("template", "template_error", f"template{line}: {error.detail or error.message}") from None
     except ENGINE_ERRORS as error:
