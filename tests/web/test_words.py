@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbase.errors import ConfigError
+from mailbase.optin import magnet_letter
+from mailbase.optin.magnet_letter import Given
+from mailbase.optin.notice_words import notices
 from mailbase.pages import plurals, words
 from mailbase.pages.words import HERE, Languages, mistake, read, with_files
 
@@ -110,3 +113,22 @@ def test_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, said: st
     (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(said)):
         read(tmp_path / f"{name}.toml")
+
+
+def test_letters_speak_an_owners_language(tmp_path):
+    """A file of another language covers our letters, too, in their own direction; what it leaves out is English, inside one frame."""
+    file = tmp_path / "he.toml"
+    file.write_text(
+        '[language]\ndirection = "rtl"\n[magnet_letter]\nlead = "תודה."\n[notices]\nasked_title = "כתובת"\n',
+        encoding="utf-8",
+    )
+    words.SPOKEN.set(Languages(with_files(tmp_path)))
+    given = Given(
+        title="A", magnet="B", url="https://x.example/d", size=1, ending="PDF", days=7, postal_address="C", locale="he"
+    )
+    letter = magnet_letter.compose(given)
+    assert ("תודה." in letter.html, "The link works for 7 days." in letter.text) == (True, True)
+    assert '<html lang="he" dir="rtl">' in letter.html
+    notice = notices("he-IL").address_asked.about(old="o", new="n")
+    assert (notice.title, notice.lines[0].startswith("Somebody")) == ("כתובת", True)
+    words.SPOKEN.set(None)

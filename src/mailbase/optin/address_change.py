@@ -30,7 +30,7 @@ from mailbase.optin.notice_words import Notice
 from mailbase.optin.notice_words import notices as said_in
 from mailbase.optin.notices import Letter
 from mailbase.optin.preferences import HERE, masked
-from mailbase.optin.words import language
+from mailbase.optin.words import letter_language
 
 State = Literal["open", "confirmed", "stopped"]
 Role = Literal["confirm", "stop"]
@@ -115,7 +115,7 @@ async def ask(db: Connection, desk: Desk, subscriber_id: int, email: str, *, del
             to=to,
             from_=sender,
             notice=notice.about(**about),
-            language=language(locale),
+            language=letter_language(locale),
             url=url,
             confirms=role == "confirm",
         )
@@ -254,7 +254,7 @@ async def _tell(db: Connection, row: Record) -> None:
         to=Address(row["old_email"], row["old_key"], row["old_key"].rpartition("@")[2]),
         from_=Sender(row["from_name"], row["from_email"]),
         notice=notice.about(old=masked(row["old_email"]), new=masked(row["email"])),
-        language=language(row["locale"]),
+        language=letter_language(row["locale"]),
     )
     await db.execute(LETTERS, row["id"], [await notices.send(db, letter)])
 

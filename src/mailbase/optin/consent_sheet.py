@@ -16,7 +16,7 @@ from mailbase.audience import account, consent_proofs, consents, subscribers
 from mailbase.audience.consents import Consent
 from mailbase.db import Connection
 from mailbase.letters.templates import show_html
-from mailbase.optin.consent_sheet_words import words
+from mailbase.pages.words import spoken
 
 HERE: Final = Path(__file__).parent
 
@@ -101,11 +101,13 @@ async def sheet(db: Connection, subscriber_id: int, *, now: datetime) -> str:
     letters = await consent_proofs.letters(db, subscriber_id, ledger)
     settings = await account.get(db)
     found = gather(ledger, letters, await consent_proofs.form_names(db, ledger))
+    said = spoken().words(spoken().choose(settings.locale))
     sender = settings.default_from.name if settings.default_from else ""
     return _engine().render_template(
         "sheet",
-        words=msgspec.structs.asdict(words(settings.locale)),
-        lang="ru" if (settings.locale or "").startswith("ru") else "en",
+        words=said.table["proof"],
+        lang=said.language,
+        direction=said.direction,
         style=Markup(_style()),
         person=msgspec.to_builtins(person, builtin_types=(datetime,)),
         consents=[msgspec.to_builtins(one, builtin_types=(datetime,)) for one in found],

@@ -4,11 +4,8 @@ The owner may write it in MJML; ``{{ confirm_url }}`` must stand in it. Pure: no
 """
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from mailbase.audience.form_definition import Confirmation, NewForm
@@ -16,9 +13,10 @@ from mailbase.errors import FieldError, Invalid
 from mailbase.letters import templates
 from mailbase.letters.compile import compile_variables
 from mailbase.letters.content import Content, Rendered
+from mailbase.optin import frame
+from mailbase.optin.frame import Framed
 from mailbase.optin.words import letter_language, words
 
-HERE: Final = Path(__file__).parent
 SAMPLE_URL: Final = "https://example.com/c/sample"
 
 
@@ -31,11 +29,6 @@ class Asked(Struct, frozen=True, kw_only=True):
     consents: Sequence[str] = ()
     postal_address: str | None = None
     locale: str | None = None
-
-
-@cache
-def _source(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
 
 
 def compose(asked: Asked, own: Confirmation | None) -> Rendered:
@@ -59,32 +52,23 @@ def compose(asked: Asked, own: Confirmation | None) -> Rendered:
         return compile_variables(
             Content(subject=own.subject or "{{ subject }}", mjml=own.mjml), {**variables, "subject": subject}
         )
-    postal_lines = (asked.postal_address or "").strip().splitlines()
-    variables |= {
-        "words": msgspec.structs.asdict(said),
-        "title": asked.title,
-        "lang": letter_language(asked.locale),
-        "postal_lines": postal_lines,
-    }
     if own.subject is not None:
-        subject = templates.one_line(
-            templates.render(own.subject, html=False, variables=variables, field="confirmation.subject")
-        )
-    variables["subject"] = subject
-    # Our own templates were checked when they were written; the path for the owner's checks at every letter.
-    return Rendered(
+        subject = templates.render(own.subject, html=False, variables=variables, field="confirmation.subject")
+    framed = Framed(
+        language=letter_language(asked.locale),
         subject=subject,
-        text=_tidy(templates.render(_source("letter.txt"), html=False, variables=variables)),
-        html=templates.render(_source("letter.html"), html=True, variables=variables),
+        preview=said.preview,
+        title=asked.title,
+        heading=said.heading,
+        lines=(said.lead,),
+        url=asked.confirm_url,
+        button=said.button,
+        open=said.open,
+        foot=said.ignore,
+        postal_address=asked.postal_address,
     )
-
-
-def _tidy(text: str) -> str:
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.strip() or (lines and lines[-1]):
-            lines.append(line if line.strip() else "")
-    return "\n".join(lines).strip() + "\n"
+    chosen = {"interests": list(asked.interests), "consents": list(asked.consents)}
+    return frame.compose(framed, "letter", {**chosen, "chosen": said.chosen, "agreed": said.agreed})
 
 
 def check(form: NewForm) -> None:

@@ -3,9 +3,6 @@
 They are transactional, carry one button at most, and go to the address that has a right to know.
 """
 
-from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -13,13 +10,12 @@ from msgspec import Struct
 from mailbase.audience import account
 from mailbase.audience.addresses import Address
 from mailbase.db import Connection
-from mailbase.letters import templates
 from mailbase.letters.content import Rendered, Sender
+from mailbase.optin import frame
+from mailbase.optin.frame import Framed
 from mailbase.optin.notice_words import Notice
 from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.messages import NewMessage
-
-HERE: Final = Path(__file__).parent
 
 AUTOMATIC: Final = {"Auto-Submitted": "auto-generated"}
 """RFC 3834, section 5: so that no holiday answers come back."""
@@ -59,40 +55,21 @@ async def sender_for(db: Connection, subscriber_id: int, delivery_id: int) -> Se
     return Sender(row["name"], row["email"]) if row else None
 
 
-@cache
-def _source(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
 def compose(letter: Letter, postal_address: str | None) -> Rendered:
     """Return the letter's bodies."""
-    variables = {
-        "lang": letter.language,
-        "title": letter.from_.name or letter.from_.email,
-        "notice": {
-            "heading": letter.notice.heading,
-            "lines": list(letter.notice.lines),
-            "button": letter.notice.button or "",
-            "after": letter.notice.after or "",
-        },
-        "subject": letter.notice.subject,
-        "url": letter.url or "",
-        "postal_lines": (postal_address or "").strip().splitlines(),
-    }
-    text = templates.render(_source("notice.txt"), html=False, variables=variables)
-    return Rendered(
-        subject=templates.one_line(letter.notice.subject),
-        text=_tidy(text.splitlines()),
-        html=templates.render(_source("notice.html"), html=True, variables=variables),
+    framed = Framed(
+        language=letter.language,
+        subject=letter.notice.title,
+        title=letter.from_.name or letter.from_.email,
+        heading=letter.notice.title,
+        lines=letter.notice.lines,
+        url=letter.url or "",
+        button=letter.notice.button,
+        open=f"{letter.notice.button}:",
+        foot=letter.notice.after,
+        postal_address=postal_address,
     )
-
-
-def _tidy(lines: Sequence[str]) -> str:
-    kept: list[str] = []
-    for line in lines:
-        if line.strip() or (kept and kept[-1]):
-            kept.append(line.strip())
-    return "\n".join(kept).strip() + "\n"
+    return frame.compose(framed)
 
 
 async def send(db: Connection, letter: Letter) -> int:

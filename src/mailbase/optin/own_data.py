@@ -19,7 +19,7 @@ from mailbase.optin import notices
 from mailbase.optin.confirmation import Desk
 from mailbase.optin.notice_words import notices as said_in
 from mailbase.optin.notices import Letter
-from mailbase.optin.words import language
+from mailbase.optin.words import letter_language
 
 A_DAY: Final = 5
 TOKEN: Final = re.compile(r"/([acdopuv]|l/\d+)/[A-Za-z0-9_-]{16,}")
@@ -96,7 +96,7 @@ async def _tell(db: Connection, subscriber_id: int, row: Any, delivery_id: int) 
         to=Address(row["email"], row["email_key"], row["domain"]),
         from_=sender,
         notice=said_in(locale).exported,
-        language=language(locale),
+        language=letter_language(locale),
         subscriber_id=subscriber_id,
     )
     await notices.send(db, letter)

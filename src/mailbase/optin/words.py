@@ -31,11 +31,6 @@ def letter_language(locale: str | None) -> Language:
     return spoken().choose(locale)
 
 
-def language(locale: str | None) -> str:
-    """Return ``ru`` or ``en``, for letters that speak no other."""
-    return "ru" if (locale or "").lower().replace("_", "-").split("-")[0] == "ru" else "en"
-
-
 class Mistakes(Struct, frozen=True):
     """What is said beside a field, by the code of its mistake."""
 
