@@ -118,7 +118,7 @@ export const overlay = (place, config, root, kit) => {
       event.preventDefault();
       close();
     };
-    panel.onpointerdown = ({ target }) => modal && target === panel && close(); // the backdrop: the panel itself is covered
+    panel.addEventListener("pointerdown", ({ target }) => modal && target === panel && close()); // the backdrop: the panel itself is covered
     if (modal) panel.showModal();
     else panel.showPopover?.();
     if (modal || invited) panel.querySelector("input:not([type=hidden]),select,button").focus({ preventScroll: true });

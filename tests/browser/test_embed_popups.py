@@ -86,19 +86,24 @@ async def test_nothing_comes_in_the_first_second_or_while_somebody_types(browser
 
 
 async def test_a_popup_is_a_dialog_for_the_keyboard_and_keeps_the_page_still(browser, shop, house, keeper):
-    """Focus goes in, stays in, and comes back; Escape and the cross close it; the page behind neither scrolls nor moves."""
-    form = await form_with(keeper, display={"mode": "popup", "trigger": {"delay": 1}})
+    """Focus goes in, stays in, follows the pointer, and comes back; Escape and the cross close it; the page behind neither scrolls nor moves."""
+    form = await form_with(
+        keeper, display={"mode": "popup", "trigger": {"delay": 1}}, fields=[{"name": "city", "label": "City"}]
+    )
     shop.html, shop.css = page_of(house, '<a href="#x">A link</a>', place(form), LONG), CSS
     page, _ = await visit(await browser.new_context(viewport={"width": 1280, "height": 800}), shop.url)
     await page.get_by_role("link", name="A link").focus()
     email = await shown(page, by_itself=True)
     await expect(dialog(page)).to_have_attribute("aria-modal", "true")
     await expect(email).to_be_focused()
-    stops = [email, page.get_by_role("button", name="Subscribe"), page.get_by_role("button", name="Close")]
-    for key, order in (("Tab", [1, 2, 0, 1]), ("Shift+Tab", [0, 2, 1])):
+    city = page.get_by_label("City")
+    stops = [email, city, page.get_by_role("button", name="Subscribe"), page.get_by_role("button", name="Close")]
+    for key, order in (("Tab", [1, 2, 3, 0, 1]), ("Shift+Tab", [0, 3, 2])):
         for stop in order:
             await page.keyboard.press(key)
             await expect(stops[stop]).to_be_focused()
+    await city.click()
+    await expect(city).to_be_focused()
     await page.mouse.move(600, 400)
     await page.mouse.wheel(0, 500)
     assert await page.evaluate("scrollY") == 0
