@@ -156,7 +156,7 @@ async def test_a_page_in_the_owners_template(client: httpx.AsyncClient, anonymou
     assert (await client.put("/v1/pages/confirm", json={"template": OWN})).json()["template"] == OWN
     page = await anonymous.get(path, headers=HTML)
     assert "<h6>A &amp; B</h6>" in page.text
-    assert '<form method="post">' in page.text
+    assert '<form method="post" action="/c"><input type="hidden" name="token" value="' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert [one["name"] for one in (await client.get("/v1/pages")).json()["data"]] == ["confirm"]
     assert "<h6>" not in (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text
