@@ -68,6 +68,7 @@ _ABSENT_PHRASES: Final = tuple(
         "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
         "nicht im", "nicht in der", "nicht in dem", "figure pas", "no figura", "non figura", "non presente", "non e presente", "nao esta listado", "nao consta", "no esta en",
         "was not found", "were not found", "nobody named", "nobody by that name", "nobody with that", "not among",
+        "not match any", "not belong", "nicht gibt", "bulunmuyor", "have anybody", "have anyone", "no one by", "no one named",
         "nebyla nalezena", "nebyl nalezen", "nebyla najdena", "bulunamadi", "mevcut degil", "gick inte att hitta", "hittades inte", "kunne ikke findes", "kunne ikke finnes", "ble ikke funnet",
         "blev ikke fundet", "ei loydy", "ei loytynyt", "nem talalhato", "nincs ilyen", "nu exista", "nu a fost gasita", "nu a fost gasit", "δεν υπαρχει", "δεν βρεθηκε", "mozna odnalezc", "mozna znalezc",
     )
@@ -88,6 +89,7 @@ _INACTIVE_PHRASES: Final = tuple(
 )
 _NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
 """What may directly follow a bare "no"."""
+_ADJECTIVES: Final = frozenset({"local", "matching", "valid", "known", "existing", "active", "corresponding"})
 _OTHERS = _stems(
     "sender senders sending from mailfrom helo ehlo client ip ips reverse ptr rdns spf dkim dmarc relay* host hosts hostname server your"
     " envelope return source header headers syntax command connection connect socket timeout timed login password credential* certificate tls"
@@ -100,8 +102,8 @@ _FOLLOW = _stems(
     " mail state sequence certificate format name attempt* ip"
 )
 _EASTERN: Final = re.compile(
-    "(?:메일 주소|받는 사람|用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,20}?"
-    "(?:不存在|找不到|无效|無效|未找到|没有|停用|禁用|見つかりません|存在しま|存在しない|無効|不明|없습니다|없는|존재하지|찾을 수)"
+    "(?:메일 주소|받는 사람|用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,60}?"
+    "(?:不存在|找不到|无效|無效|未找到|没有|停用|禁用|登録されていま|見つかりません|存在しま|存在しない|無効|不明|없습니다|없는|존재하지|찾을 수)"
     "|(?:没有|無此|无此|找不到|不存在的|存在しない|無効な|不明な|없는|존재하지 않는)[^。\n]{0,10}?"
     "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정)"
 )
@@ -149,6 +151,9 @@ def _predicate(words: list[str], at: int, word: str) -> tuple[str, int] | None:
         return "invalid_recipient", at + 1
     if _INACTIVE.match(word):
         return "inactive_mailbox", at + 1
-    if word == "no" and at + 1 < len(words) and words[at + 1] in _NOBODY:
-        return "invalid_recipient", at + 1
+    if word == "no" and at + 1 < len(words):
+        if words[at + 1] in _NOBODY:
+            return "invalid_recipient", at + 1
+        if words[at + 1] in _ADJECTIVES and words[at + 2 : at + 3] and words[at + 2] in _NOBODY:
+            return "invalid_recipient", at + 2
     return None

@@ -15,6 +15,12 @@ MACHINES = re.compile(
     re.IGNORECASE,
 )
 
+DAEMONS = re.compile(
+    r"(?:mailer-?daemon|mail-?daemon|postmaster|mdaemon|daemon|no-?reply|microsoftexchange[0-9a-f]*|unblock|delist|removals?|postfix)@",
+    re.IGNORECASE,
+)
+"""Of those, the ones nobody writes newsletters to."""
+
 
 def addresses(text: str) -> list[str]:
     """Return the addresses in a text, in order, each once."""

@@ -21,6 +21,7 @@ _SILENT = tuple(
     )
 )
 _BREAK = re.compile(r"(?i)<(?:br|/?p|/?div|/?tr|/?li|/?h\d|/?table|/?pre|hr)\b[^<>]{0,500}>")
+_CELL = re.compile(r"(?i)</t[dh]\b[^<>]{0,500}>")
 _TAG = re.compile(r"<(?![^<>\s]{1,128}@)/?[a-zA-Z!][^<>]{0,2000}>")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 
@@ -84,7 +85,7 @@ def without_tags(html: str) -> str:
     """Return the words of a page, a line for each of its blocks."""
     for begin, end in _SILENT:
         html = _without(html, begin, end)
-    text = _TAG.sub("", _BREAK.sub("\n", html))
+    text = _TAG.sub("", _BREAK.sub("\n", _CELL.sub("  ", html)))
     return unescape(text).replace("\xa0", " ")
 
 

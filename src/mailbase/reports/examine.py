@@ -233,10 +233,15 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     speaks = bool(letter) + bool(code_of(lead)) + automatic.FAILURE.said_in(words)
     silent = verdict.reason == "uncategorized"
     # People write of missing mailboxes too: without a server's name or subject it takes two signs.
-    if not failure and ((silent and not (machine and speaks)) or not (machine or speaks > 1)):
+    late = automatic.delayed(mail, lead)
+    if (
+        not failure
+        and not (machine and late)
+        and ((silent and not (machine and speaks)) or not (machine or speaks > 1))
+    ):
         return [Finding(recipient=None, cls="unknown", reason="no_report")]
     people = notices.recipients(mail, notice, letter)
-    if automatic.delayed(mail, lead):
+    if late:
         return [
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
             for one in _somebody(people)

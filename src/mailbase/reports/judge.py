@@ -75,7 +75,7 @@ _BY_SUBJECT: Final = {
 }
 _FIRM: Final = frozenset({"2.2", "2.3", "3.4", "1.7", "1.8"})
 """Statuses no words overrule: whoever gives them has looked."""
-_VAGUE: Final = frozenset({"routing_errors", "transient_failure", "mailbox_unavailable"})
+_VAGUE: Final = frozenset({"routing_errors", "transient_failure", "mailbox_unavailable", "bad_configuration"})
 """What a status may stand for while the words know better."""
 _NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13"})
 """5.7.1 is given for unknown users too; 5.7.13 is a disabled account."""
@@ -199,10 +199,12 @@ def _nobody(strong: frozenset[str], *, temporary: bool) -> str | None:
 
 def _little(code: int, detail: str, weak: frozenset[str], *, temporary: bool) -> str:
     """Return the reason when nothing names one."""
+    faint = _first(weak & _SENDERS)
+    if detail in {"7.0", "7.1"}:
+        return faint or "policy_related"
     if temporary:
         return "transient_failure"
-    faint = _first(weak & _SENDERS)
-    if detail == "7.1" or (detail and detail not in GENERIC):
+    if detail and detail not in GENERIC:
         return faint or _BY_SUBJECT.get(detail.partition(".")[0], "uncategorized")
     faint = faint or _first(weak)
     if faint:

@@ -2,7 +2,7 @@
 
 import re
 
-from mailbase.reports.addresses import ADDRESS, MACHINES, addresses
+from mailbase.reports.addresses import ADDRESS, DAEMONS, MACHINES, addresses
 from mailbase.reports.automatic import from_machine
 from mailbase.reports.mime import Part
 from mailbase.reports.returned import Returned
@@ -17,7 +17,7 @@ _STANDS_OUT = (
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
     re.compile(
-        rf"(?:RCPT[ \t]+TO:?|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*[:=]?[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})",
+        rf"(?:RCPT[ \t]+TO:?|generated[ \t]+from|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*[:=]?[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})",
         re.IGNORECASE | re.UNICODE,
     ),
 )
@@ -48,15 +48,20 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
     # Neither pattern looks beyond its line, and few lines have an address.
     text = "\n".join(line for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
     if text:
+        offices: list[str] = []
         for pattern in _STANDS_OUT:
             found = dict.fromkeys(
                 one.strip(".")
                 for groups in pattern.findall(text)
                 for one in ((groups,) if isinstance(groups, str) else groups)
-                if one and one.strip(".").casefold() not in not_them and not MACHINES.match(one)
+                if one and one.strip(".").casefold() not in not_them
             )
-            if found:
-                return _whole(list(found))[:MOST_RECIPIENTS]
+            people = [one for one in found if not MACHINES.match(one)]
+            if people:
+                return _whole(people)[:MOST_RECIPIENTS]
+            offices = offices or [one for one in found if not DAEMONS.match(one)]
+        if offices and not written_to:
+            return _whole(offices)[:MOST_RECIPIENTS]
         known = {one.casefold() for one in written_to}
         every = [found for found in ADDRESS.finditer(text) if found[0].strip(".").casefold() not in not_them]
         mentioned = list(
