@@ -1,13 +1,28 @@
 """Several ways out at once: each letter belongs to one by its id, and moves to the others only while its own takes nothing."""
 
+import asyncio
 import contextlib
 import socket
+from random import Random
 
 import pytest
 
+from mailbase.sending.deliveries.recorder import Recorder
+from mailbase.sending.deliveries.records import Handed
+from mailbase.sending.dispatch.crew import Way
+from mailbase.sending.outcomes import Outcome
 from mailbase.sending.relays import relays
 from mailbase.vault import Vault
-from sending.sending_kit import SECRET, WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
+from sending.sending_kit import (
+    SECRET,
+    WorkerProcess,
+    add_campaign,
+    add_domain,
+    add_people,
+    assert_counters,
+    in_hand,
+    states,
+)
 from sending.test_crash import is_final, sent_at_least, wait_for
 from sink import Sink
 
@@ -104,3 +119,25 @@ async def test_relays_come_and_go_while_letters_are_sent(db, database_url, tmp_p
         assert await states(db, campaign_id) == {"sent": 3000}
         assert len(own.taken()) + len(late.taken()) == len(set(recipients(own) + recipients(late))) == 3000
         assert len(late.taken()) < 1500
+
+
+async def test_a_way_out_let_go_while_the_database_is_away_writes_its_last_words_later(pool, db):
+    """What was answered is recorded once that can be, although the way out is gone by then; nobody is left in doubt."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 1))
+    letter_id = await db.fetchval("SELECT id FROM deliveries")
+    fence = await in_hand(db, letter_id, campaign_id=campaign_id)
+    recorder = Recorder(pool, "gone", slot=0, random=Random(1))
+    way = Way("gone", recorder, [])
+    way.start()
+    handed = Handed(letter_id, fence, campaign_id, domain_id, None, "other", "", None, 1, None, egress="gone")
+    async with pool.acquire() as other:
+        away = other.transaction()
+        await away.start()
+        await other.execute("LOCK TABLE deliveries")
+        recorder.put(handed, Outcome(letter_id, "sent", 250, None, "taken", "content"))
+        assert not await way.leave(0.05)
+        await away.rollback()
+    await wait_for(lambda: asyncio.sleep(0, not way.waiting))
+    await way.end()
+    assert await states(db, campaign_id) == {"sent": 1}

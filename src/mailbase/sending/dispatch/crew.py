@@ -71,12 +71,27 @@ class Way:
         for lane in self._lanes:
             lane.wake()
 
-    async def leave(self) -> None:
-        """Take nothing new, let what is on its way arrive, write the last outcomes down."""
+    async def leave(self, seconds: float = LAST_WORDS) -> bool:
+        """Take nothing new, let what is on its way arrive, write the last outcomes down; tell whether all of them could be.
+
+        Where the database does not answer just now the rest is written when it does, until :meth:`end`.
+        """
         for lane in self._lanes:
             lane.stop()
         await asyncio.gather(*self._sending, return_exceptions=True)
-        await self._recorder.flush(LAST_WORDS)
+        await self._recorder.flush(seconds)
+        if self._recorder.waiting:
+            return False
+        await self.end()
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """How many outcomes are not committed yet."""
+        return self._recorder.waiting
+
+    async def end(self) -> None:
+        """Write nothing more."""
         with contextlib.suppress(*CONNECTION_ERRORS, asyncpg.PostgresError):
             for lane in self._lanes:
                 await lane.close()
@@ -113,6 +128,8 @@ class Crew:
         self._lease = lease
         self._journal = journal or Journal(None)
         self._ways: dict[str, Way] = {}
+        self._late: list[Way] = []
+        """Let go of while their last outcomes could not be written."""
         self._named: dict[str, NamedRelay] = {}
         self._shares: dict[str, tuple[Interval, ...]] | None = None
         self._look_now = asyncio.Event()
@@ -143,7 +160,9 @@ class Crew:
         finally:
             tasks = [task for way in self._ways.values() for task in way.tasks]
             broken = [task for task in tasks if task.done()]
-            await asyncio.gather(*(way.leave() for way in self._ways.values()))
+            leaving = [*self._ways.values(), *self._late]
+            await asyncio.gather(*(way.leave() for way in leaving))
+            await asyncio.gather(*(way.end() for way in leaving))
         for task in broken:
             task.result()
 
@@ -170,7 +189,11 @@ class Crew:
         """Hire new relays; let go those that are gone, disabled, or no longer the same."""
         named = {relay.name: relay for relay in found if relay.name not in self._own}
         gone = [name for name, known in self._named.items() if name not in named or named[name].smtp != known.smtp]
-        await asyncio.gather(*(self._ways.pop(name).leave() for name in gone))
+        leaving = [self._ways.pop(name) for name in gone]
+        await asyncio.gather(*(way.leave() for way in leaving))
+        leaving += self._late
+        await asyncio.gather(*(way.end() for way in leaving if not way.waiting))
+        self._late = [way for way in leaving if way.waiting]
         for name, relay in named.items():
             if name not in self._ways:
                 # The system's authorities take a third of a second to read: not for a relay without TLS.
