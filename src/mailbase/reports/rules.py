@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mailbase.reports.verdicts import CLASS_OF
-from mailbase.reports.wording import Phrase, phrase
+from mailbase.reports.wording import HEAD, Phrase, head, phrase
 
 FOLDER = Path(__file__).parent / "rules"
 
@@ -67,29 +67,21 @@ def _ready(rule: Rule) -> Look:
     return Look(wanted.pieces[0], wanted if len(wanted.pieces) > 1 else None, rule.reason, rule.weak)
 
 
-HEAD = 4
-"""How many letters of a word the rules are filed under."""
-
-
 def _filed() -> tuple[dict[str, list[Look]], list[Look]]:
     by_head: dict[str, list[Look]] = {}
-    anywhere = []
+    anywhere: list[Look] = []
     for look in map(_ready, read()):
-        word = look.first.strip().partition(" ")[0]
-        whole = len(word) >= HEAD or look.first.startswith(f" {word} ")
-        if look.first.startswith(" ") and whole:
-            by_head.setdefault(word[:HEAD], []).append(look)
-        else:
-            anywhere.append(look)
+        filed = head(look.first)
+        (by_head.setdefault(filed, []) if filed else anywhere).append(look)
     return by_head, anywhere
 
 
 _BY_HEAD, _ANYWHERE = _filed()
 
 
-def candidates(words: str) -> Iterator[Look]:
-    """Yield the rules whose first word may be among the words; nine in ten need not be looked at."""
-    for head in {word[:HEAD] for word in words.split()}:
-        yield from _BY_HEAD.get(head, ())
-    if not words.isascii():
-        yield from _ANYWHERE
+def candidates(words: str) -> list[Look]:
+    """Return the rules whose first word may be among the words; nine in ten need not be looked at."""
+    found = [] if words.isascii() else list(_ANYWHERE)
+    for filed in _BY_HEAD.keys() & {word[:HEAD] for word in words.split()}:
+        found += _BY_HEAD[filed]
+    return found

@@ -113,12 +113,35 @@ def spoken(wanted: Phrase, words: str) -> bool:
     return False
 
 
+SHORT = 400
+HEAD = 4
+"""How many letters of a word phrases are filed under."""
+
+
 class Phrases:
     """A few phrases, any of which will do."""
 
     def __init__(self, *written: str) -> None:
         self._phrases = [phrase(one) for one in written]
+        self._by_head: dict[str, list[Phrase]] = {}
+        self._anywhere: list[Phrase] = []
+        for one in self._phrases:
+            filed = head(one.pieces[0])
+            (self._by_head.setdefault(filed, []) if filed else self._anywhere).append(one)
 
     def said_in(self, words: str) -> bool:
         """Whether ``plain`` words say one of them."""
-        return any(one.pieces[0] in words and spoken(one, words) for one in self._phrases)
+        looked_for = self._phrases if len(words) > SHORT else self._likely(words)
+        return any(one.pieces[0] in words and spoken(one, words) for one in looked_for)
+
+    def _likely(self, words: str) -> list[Phrase]:
+        """Return the phrases whose first word may be among the words of a short text."""
+        found = [one for filed in {word[:HEAD] for word in words.split()} for one in self._by_head.get(filed, ())]
+        return found + self._anywhere
+
+
+def head(piece: str) -> str:
+    """Return what a phrase's first piece is filed under; empty for one that may stand anywhere in a word."""
+    word = piece.strip().partition(" ")[0]
+    whole = len(word) >= HEAD or piece.startswith(f" {word} ")
+    return word[:HEAD] if piece.startswith(" ") and whole else ""
