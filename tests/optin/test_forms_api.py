@@ -187,3 +187,16 @@ def test_an_origin_is_spelled_as_browsers_do():
     assert origin_of("HTTPS://Shop.Example:443/x?y#z") == "https://shop.example"
     assert origin_of("http://localhost:8000") == "http://localhost:8000"
     assert origin_of("https://bücher.example") == "https://xn--bcher-kva.example"
+
+
+async def test_a_trigger_is_something_a_browser_can_look_for(client):
+    """What is no CSS selector is refused by its field; CSS our parser knows less of than browsers is taken."""
+    for text in ("#open", ".a > b, button[data-x='#1']", "a:focus-visible", ":scope a:lang(de)", "a:has(> img)"):
+        display = {"mode": "popup", "trigger": {"click": text}}
+        assert (await client.post("/v1/forms", json=MINIMAL | {"display": display})).status_code == 201, text
+    for text in ("", "a[", "javascript:x", "<b>", "#1", "a || b", "a:nonsense", "a,", "x" * 201, "a::before("):
+        refused = await client.post(
+            "/v1/forms", json=MINIMAL | {"display": {"mode": "popup", "trigger": {"click": text}}}
+        )
+        assert refused.status_code == 422, text
+        assert [error["field"] for error in refused.json()["errors"]] == ["display.trigger.click"]

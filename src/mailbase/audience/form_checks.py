@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 from mailbase.audience import addresses, limits
 from mailbase.audience.form_definition import (
@@ -33,13 +34,18 @@ MAX_ORIGINS: Final = 50
 LONGEST_MINIMUM: Final = 3
 LONGEST_DELAY: Final = 600
 LONGEST_TEXT: Final = 1000
+LONGEST_SELECTOR: Final = 200
 AFTER_CONFIRMING: Final = 3
 RESERVED: Final = frozenset({"interests", "status", "tags", "id"})
 
 _NAME = re.compile(r"[^\W\d_]\w{0,63}")
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _EVERY = re.compile(r"[1-9][0-9]{0,2}[mhd]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_NO_BROWSER = re.compile(r"[#.]-?[0-9]|\|")
+_STATES = re.compile(
+    r":(?:focus-visible|scope|defined|modal|popover-open|fullscreen|autofill|user-valid|user-invalid|(?:lang|dir)\([\w\s,*-]+\))(?![\w-])"
+)
 
 
 def check(form: NewForm, *, public_url: str) -> NewForm:
@@ -154,7 +160,7 @@ def _check_kind(at: str, field: Field, refuse: _Refusals) -> None:
         refuse(f"{at}.required", "not_applicable", "nobody can fill a hidden field in")
     if field.step != 1:
         refuse(f"{at}.step", "not_applicable", "a hidden field belongs to step 1")
-    if field.value is not None and (len(field.value) > LONGEST_TEXT or _CONTROL.search(field.value)):
+    if field.value is not None and (len(field.value) > LONGEST_TEXT or limits.CONTROL.search(field.value)):
         refuse(f"{at}.value", "too_long", f"one line of at most {LONGEST_TEXT} characters")
 
 
@@ -209,10 +215,24 @@ def _check_trigger(trigger: Trigger, refuse: _Refusals) -> Trigger:
         refuse(f"{at}.scroll", "out_of_range", "a share of the page, from 0 to 1")
     if trigger.exit is False:
         refuse(f"{at}.exit", "invalid_trigger", "true, or another trigger")
-    if trigger.click is not None and (not 1 <= len(trigger.click.strip()) <= 200 or _CONTROL.search(trigger.click)):
-        refuse(f"{at}.click", "invalid_selector", "a CSS selector of at most 200 characters")
+    if trigger.click is not None and not _is_selector(trigger.click):
+        refuse(f"{at}.click", "invalid_selector", "a CSS selector of at most 200 characters, such as #open or a.button")
     # Nothing jumps at anybody in the first second.
     return trigger if trigger.delay is None else msgspec.structs.replace(trigger, delay=max(1.0, trigger.delay))
+
+
+def _is_selector(text: str) -> bool:
+    """Tell whether a browser's ``closest`` takes it; what our parser does not know of CSS, or is too lenient with, is said here."""
+    if not 1 <= len(text.strip()) <= LONGEST_SELECTOR or limits.CONTROL.search(text):
+        return False
+    bare = _QUOTED.sub('""', text)
+    if _NO_BROWSER.search(re.sub(r"\[[^\]]*\]?", "", bare)):
+        return False
+    try:
+        LexborHTMLParser("<a></a>").css(_STATES.sub(":hover", bare))
+    except (SelectolaxError, ValueError):
+        return False
+    return True
 
 
 def _check_magnet(magnet: LeadMagnet | None, refuse: _Refusals) -> None:
