@@ -52,6 +52,12 @@ def _meant(domain: str) -> str | None:
     return mended if mended != domain else None
 
 
+def is_slip(domain: str) -> bool:
+    """Tell whether a domain is one letter, or two that changed places, from a large provider's."""
+    meant = _meant(domain)
+    return meant in PROVIDERS and distance(domain, meant) == 1
+
+
 def distance(one: str, other: str) -> int:
     """Return how many slips lie between two words: a letter too many, too few, wrong, or two swapped."""
     before: list[int] = []

@@ -11,6 +11,7 @@ from typing import Final
 from disposable_email_domains import blocklist
 
 from mailbase.audience.addresses import Address
+from mailbase.optin import address_hints
 
 # RFC 2142 and what else offices are called.
 ROLES: Final = frozenset(
@@ -26,7 +27,12 @@ ROLES: Final = frozenset(
 
 
 def is_disposable(address: Address) -> bool:
-    """Tell whether the mailbox is one of those made to be thrown away."""
+    """Tell whether the mailbox is one of those made to be thrown away.
+
+    The list has some slips of large providers' names; who types ``gmial.com`` made one, and is asked what was meant.
+    """
+    if address_hints.is_slip(address.domain):
+        return False
     labels = address.domain.split(".")
     return any(".".join(labels[n:]) in blocklist for n in range(len(labels) - 1))
 
