@@ -215,3 +215,20 @@ def test_a_letter_holds_any_words(title, interests, locale):
 def test_any_accept_language_chooses_a_language(header):
     """English or Russian, never an error."""
     assert choose(accept=header) in {"en", "ru"}
+
+
+NUMBERS = {
+    "1,5": 1.5, "1.5": 1.5, "-0,125": -0.125, "1 000": 1000, "1\u00a0000\u202f000": 1000000, "1'000.5": 1000.5, "1.000,5": 1000.5, "1,000.5": 1000.5,
+    "1.000.000": 1000000, "1,0000": 1.0, "+42": 42, 1.234: 1.234, 7: 7, 2.0: 2,
+    "1,000": None, "1.000": None, "12.345": None, "1,00,000": None, "1.000.00": None, "1 00": None, "1 000 00": None, 1e300: None, 10**400: None,
+}  # fmt: skip
+
+
+def test_a_number_is_never_taken_for_another():
+    """Thousands may stand apart where it is plain which sign parts what; a thousand that may be one is refused."""
+    for text, meant in NUMBERS.items():
+        values = {"email": ["a@example.org"], "city": ["x"], "consent_newsletter": ["on"], "age": [text]}
+        found = outcome(values)
+        assert (found if isinstance(found, set) else found.attributes["age"]) == (
+            {"age"} if meant is None else meant
+        ), text

@@ -25,6 +25,7 @@ TICKED: Final = frozenset({"on", "true", "1", "yes"})
 PARTS: Final = ("day", "month", "year")
 """A date may come in three fields, ``born.day`` and so on: the page without a script asks so."""
 
+LARGEST_NUMBER: Final = 10**15
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"[0-9a-f]{12,64}")
 _SHOWN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}):([0-9a-f]{12,64})")
@@ -178,6 +179,8 @@ def _value(field: Field, given: Any, country: str | None) -> Any:
     if given is None:
         return None
     if isinstance(given, (int, float)) and not isinstance(given, bool):
+        if field.type == "number" and abs(given) < LARGEST_NUMBER:
+            return int(given) if given == int(given) else given
         given = format(given, "g") if isinstance(given, float) and math.isfinite(given) else str(given)
     if not isinstance(given, str):
         raise _Wrong("invalid_value")
@@ -222,8 +225,13 @@ def _date(_: Field, text: str, __: str | None) -> str:
     return text
 
 
-def _number(_: Field, text: str, __: str | None) -> int | float:
-    return float(text.replace(",", ".")) if re.search("[.,]", text) else int(text)
+def _number(_field: Field, text: str, _country: str | None) -> int | float:
+    whole, decimals = text, ""
+    signs = re.findall("[.,]", text)
+    if len(set(signs)) == 2 or len(signs) == 1:
+        whole, _, decimals = text.rpartition(signs[-1])
+    digits = re.sub(r"[^0-9+\-]", "", whole)
+    return float(f"{digits}.{decimals}") if decimals else int(digits)
 
 
 def _option(field: Field, text: str, _: str | None) -> str:

@@ -19,7 +19,15 @@ LATEST: Final = "2100-12-31"
 
 _MONTH_DAY: Final = "(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 _DATE: Final = f"[0-9]{{4}}-{_MONTH_DAY}"
-_NUMBER: Final = r"[+\-]?[0-9]{1,15}(?:[.,][0-9]{1,10})?"
+_NUMBER: Final = (
+    r"[+\-]?(?:"
+    r"(?![1-9][0-9]{0,2}[.,][0-9]{3}(?![0-9]))[0-9]{1,15}(?:[.,][0-9]{1,10})?"
+    r"|[0-9]{1,3}(?:[ \u00a0\u2009\u202f'\u2019][0-9]{3}){1,4}(?:[.,][0-9]{1,10})?"
+    r"|[0-9]{1,3}(?:(?:\.[0-9]{3}){1,4},[0-9]{1,10}|(?:,[0-9]{3}){1,4}\.[0-9]{1,10})"
+    r"|[0-9]{1,3}(?:(?:\.[0-9]{3}){2,4}|(?:,[0-9]{3}){2,4})"
+    r")"
+)
+"""``1.5`` and ``1,5``, thousands apart (``1 000``, ``1.000,5``, ``1,000.5``, ``1.000.000``); ``1,000`` is a thousand to some and one to others."""
 _EMAIL: Final = r"[^\s@]+@[^\s@]+"
 _LINE: Final = r"[^\u0000-\u001f\u007f]*"
 
@@ -44,7 +52,7 @@ def _rule(kind: str, year: str, country: str | None) -> Rule:
         case "date":
             return Rule(_DATE, 10, EARLIEST, LATEST)
         case "number":
-            return Rule(_NUMBER, 27)
+            return Rule(_NUMBER, 32)
         case "email":
             return Rule(_EMAIL, LONGEST_EMAIL)
         case _:
