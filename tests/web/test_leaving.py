@@ -170,3 +170,7 @@ async def test_what_is_not_on_offer_is_refused(client, anonymous, reader):
     for data in NOT_ON_OFFER:
         assert (await anonymous.post(reader["p"], data=data, headers=JSON)).status_code == 422, data
     assert await person(client) == before
+    for weeks in (2.5, True, {"weeks": 2}, "two"):
+        refused = await anonymous.post(reader["p"], json={"action": "pause", "pause_weeks": weeks}, headers=JSON)
+        assert refused.status_code == 422
+        assert "2, 4 or 12" in refused.json()["errors"][0]["message"], weeks

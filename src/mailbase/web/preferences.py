@@ -27,6 +27,7 @@ from mailbase.web.left import left, local
 
 FREQUENCIES: Final[Mapping[str, Frequency]] = {"all": "all", "weekly": "weekly", "monthly": "monthly"}
 PAUSES: Final = (2, 4, 12)
+WEEKS_WANTED: Final = f"A number of weeks is needed: {PAUSES[0]}, {PAUSES[1]} or {PAUSES[2]}; 0 ends the pause."
 
 
 class Visit(NamedTuple):
@@ -40,18 +41,18 @@ class Visit(NamedTuple):
     token: str
     values: bodies.Values
 
-    def one(self, name: str) -> str:
+    def one(self, name: str, wanted: str = "This has to be text.") -> str:
         """Return a field that is sent once; empty if it is not.
 
         Raises:
-            Invalid: it is not text.
+            Invalid: it is not text; says what is ``wanted``.
 
         """
         value: Any = next(iter(self.values.get(name, ())), "")
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is not None and not isinstance(value, str):
-            raise Invalid.field(name, "invalid_value", "This has to be text.")
+            raise Invalid.field(name, "invalid_value", wanted)
         return value or ""
 
 
@@ -145,9 +146,9 @@ async def _save(visit: Visit) -> Response[Any]:
 
 
 async def _pause(visit: Visit) -> Response[Any]:
-    weeks = visit.one("pause_weeks")
+    weeks = visit.one("pause_weeks", WEEKS_WANTED)
     if not weeks.isascii() or not weeks.isdigit() or len(weeks) > 3:
-        raise Invalid.field("pause_weeks", "invalid_value", "A number of weeks is needed; 0 ends the pause.")
+        raise Invalid.field("pause_weeks", "invalid_value", WEEKS_WANTED)
     done = await preferences.pause(
         visit.db,
         visit.desk,
