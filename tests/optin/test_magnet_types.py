@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailbase.api.uploads import plain_name
 from mailbase.errors import Invalid
 from mailbase.optin.magnet_types import HEAD, clean_name, disposition, kind_of
 
@@ -126,3 +127,18 @@ def test_a_name_in_full_beside_one_in_ascii():
     assert disposition("Пекарня Ü.pdf") == (
         "attachment; filename=\"U.pdf\"; filename*=UTF-8''%D0%9F%D0%B5%D0%BA%D0%B0%D1%80%D0%BD%D1%8F%20%C3%9C.pdf"
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("the %22best%22 guide.pdf", 'the "best" guide.pdf'),
+        ("two%0d%0Alines.pdf", "twolines.pdf"),
+        ("100%25 wool%41.pdf", "100%25 wool%41.pdf"),
+        ("C:\\files\\..\\guide.pdf", "guide.pdf"),
+        ("../../etc/pass\x00wd", "passwd"),
+    ],
+)
+def test_an_uploaded_files_name_is_what_its_owner_calls_it(sent, name):
+    """Of what browsers escape nothing is left, nor folders, nor what is no character of a line."""
+    assert plain_name(sent) == name

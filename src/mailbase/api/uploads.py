@@ -1,5 +1,7 @@
 """A multipart body with one file, taken as it streams: small fields are kept, the file goes slice by slice where the caller wants it."""
 
+import re
+import unicodedata
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -70,7 +72,7 @@ class Upload:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._part.headers.get("content-disposition", b""))
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._part.filename = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._part.filename = plain_name(options.get(b"filename", b"").decode("utf-8", "replace"))
         if self._part.name in self.fields or (self._part.name == self._file_field and self.has_file):
             raise Malformed(f"The field {self._part.name!r} comes twice.")
         if self._part.name == self._file_field:
@@ -95,6 +97,16 @@ class Upload:
     def _limit(length: int, limit: int) -> None:
         if length > limit:
             raise TooLarge("A field beside the file is too large.")
+
+
+def plain_name(sent: str) -> str:
+    """Return a file's name as its owner knows it: without folders and control characters.
+
+    What cannot stand between quotes browsers write as ``%22``, ``%0D`` and ``%0A``, and nothing else so (HTML, multipart/form-data encoding).
+    """
+    decoded = re.sub("%(22|0D|0A)", lambda match: chr(int(match[1], 16)), sent, flags=re.IGNORECASE)
+    name = re.split(r"[/\\]", decoded)[-1]
+    return "".join(char for char in name if unicodedata.category(char) not in {"Cc", "Cs", "Zl", "Zp"}).strip()[:255]
 
 
 async def receive(
