@@ -15,7 +15,8 @@ from doctor.doctor_kit import NAME, VAULT, Authority, add_domain, levels, of, se
 from mailbase.doctor import examination
 from mailbase.doctor.findings import ADVICE, About, report
 from mailbase.sending.dns import DnsResolver
-from mailbase.sending.relays import relays
+from mailbase.sending.providers import domain_stops
+from mailbase.sending.relays import egress, relays
 from mailbase.vault import CANARY, open_secret
 from smtp_peer import SmtpPeer
 
@@ -48,6 +49,23 @@ async def test_everything_is_looked_at(db, installed, look):
     seen = levels(found.findings)
     assert (seen["schema"], seen["secret_key"], seen["redis"], seen["relay"]) == ("ok", "ok", "ok", "ok")
     assert (seen["reachable"], seen["workers"], seen["dkim"]) == ("wrong", "wrong", "warning")
+
+
+async def test_what_is_stopped_says_why(db, installed, look):
+    """A way out that refuses letters, and a domain whose campaigns are stopped, are wrong in the words they were stopped with."""
+    domain_id = await add_domain(db)
+    assert "stopped" not in levels((await examination.examine(installed, look)).findings)
+    await egress.stop(db, "outbox", "No space left on device")
+    await domain_stops.stop(db, {domain_id: "550 5.7.26 unauthenticated"})
+
+    found = await examination.examine(installed, look)
+
+    said = {one.about: (one.level, one.text, one.advice) for one in found.findings if one.check == "stopped"}
+    assert set(said) == {"way out outbox", NAME}
+    assert said["way out outbox"][:2] == ("wrong", "It takes no letters: No space left on device.")
+    assert "Make room" in said["way out outbox"][2]
+    assert "5.7.26" in said[NAME][1]
+    assert f"/v1/domains/{domain_id}/resume" in said[NAME][2]
 
 
 async def test_nothing_is_changed(db, installed, look, tmp_path):

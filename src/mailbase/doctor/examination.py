@@ -12,7 +12,7 @@ from mailbase import db as database_module
 from mailbase import resources, servers
 from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.doctor import database, domain, forms, machine, way_out, web
+from mailbase.doctor import database, domain, forms, machine, stops, way_out, web
 from mailbase.doctor.findings import About, Finding, Report, report
 from mailbase.errors import ConfigError, MailbaseError
 from mailbase.sending.dns import DnsResolver
@@ -95,6 +95,7 @@ async def _of_database(db: Connection, settings: Settings, look: Tools) -> list[
 
     found = await _guarded("database", database.examine(db, settings, resources.migrations()))
     found += await _guarded("forms", forms.examine(db))
+    found += await _guarded("way out", stops.examine(db))
     return found + await _guarded("clock", clocks())
 
 
