@@ -29,6 +29,7 @@ from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
 from mailbase.audience import keys
+from mailbase.audience.known_forms import KnownForms
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool, open_pool
 from mailbase.doors import KEYED, PUBLIC
@@ -59,6 +60,7 @@ from mailbase.http import (
     request_id,
     work_of,
 )
+from mailbase.optin.intake import intake
 from mailbase.optin.mail_hosts import MailHosts
 from mailbase.optin.protection import Guard
 from mailbase.outgoing import Outgoing
@@ -313,6 +315,7 @@ def create_app(settings: Settings) -> Mailbase:
         state = app.state
         state.settings = settings
         state.tables, state.look = tables, None
+        state.forms = KnownForms()
         state.tokens = Tokens(settings.secret_keys)
         state.vault = Vault(settings.secret_keys)
         state.wake = Wake(settings.redis_url)
@@ -324,7 +327,10 @@ def create_app(settings: Settings) -> Mailbase:
         if settings.database_url is None:
             raise ConfigError("MAILBASE_DATABASE_URL: no database is named")
         try:
-            async with open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool:
+            async with (
+                open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool,
+                open_pool(settings.database_url, size=1, name="mailbase api", by_index=True) as by_index,
+            ):
                 state.pool = pool
                 await _prepare(pool, settings, state)
                 state.guard = Guard(
@@ -336,7 +342,11 @@ def create_app(settings: Settings) -> Mailbase:
                     hosts=None if settings.to_outbox else MailHosts(DnsHosts(settings.dns_servers)),
                     counting=settings.form_limits,
                 )
-                async with recorder(pool, early=early(settings)) as state.recorder, waking(pool) as state.waking:
+                async with (
+                    recorder(pool, early=early(settings)) as state.recorder,
+                    waking(pool) as state.waking,
+                    intake(by_index) as state.intake,
+                ):
                     yield
         finally:
             await state.wake.close()

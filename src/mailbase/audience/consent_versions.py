@@ -61,6 +61,15 @@ WHERE form_id = $1 ORDER BY purpose, since DESC
 """
 
 
+def outdated(ticked: Sequence[FormConsent], seen: Mapping[str, str]) -> dict[str, str]:
+    """Return by purpose the version that was shown, where it is not the present one."""
+    return {
+        one.purpose: seen[one.purpose]
+        for one in ticked
+        if one.purpose in seen and not version(one.text, one.policy_url).hex().startswith(seen[one.purpose])
+    }
+
+
 async def as_shown(
     db: Connection, form_id: int, ticked: Sequence[FormConsent], seen: Mapping[str, str]
 ) -> list[FormConsent]:
@@ -68,11 +77,7 @@ async def as_shown(
 
     A version nobody knows means the present words.
     """
-    changed = {
-        one.purpose: seen[one.purpose]
-        for one in ticked
-        if one.purpose in seen and not version(one.text, one.policy_url).hex().startswith(seen[one.purpose])
-    }
+    changed = outdated(ticked, seen)
     if not changed:
         return list(ticked)
     rows = await db.fetch(SHOWN, form_id, list(changed), list(changed.values()))

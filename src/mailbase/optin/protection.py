@@ -150,13 +150,23 @@ def refuse(form: Form, address: Address, *, locale: str | None) -> None:
 
 
 async def judge(
-    db: Connection, guard: Guard, form: Form, address: Address, given: Given, *, now: float | None = None
+    db: Connection | None,
+    guard: Guard,
+    form: Form,
+    address: Address,
+    given: Given,
+    *,
+    over: Sequence[str] | None = None,
+    now: float | None = None,
 ) -> Judgement:
-    """Return what is thought of a submission; counts it and uses its proof up."""
+    """Return what is thought of a submission; counts it and uses its proof up.
+
+    ``over`` is what :func:`count` found, where that was done already. ``db`` may be None where no proof is wanted.
+    """
     at = time.time() if now is None else now
-    reasons = [*_of_the_page(guard.tokens, form, given, at), *_of_the_address(form, address, given)]
-    if guard.counting:
-        reasons += await _of_numbers(guard, address, given, at)
+    if over is None:
+        over = await count(guard, address, given, now=at)
+    reasons = [*_of_the_page(guard.tokens, form, given, at), *_of_the_address(form, address, given), *over]
     if not BOT.intersection(reasons):
         reasons += await _of_proof(db, guard, form, given)
     judgement = Judgement(_verdict(guard, form, reasons), tuple(reasons))
@@ -207,7 +217,10 @@ def _of_the_address(form: Form, address: Address, given: Given) -> list[str]:
     return reasons
 
 
-async def _of_numbers(guard: Guard, address: Address, given: Given, at: float) -> list[str]:
+async def count(guard: Guard, address: Address, given: Given, *, now: float | None = None) -> list[str]:
+    """Count a submission against everything that has a number, whatever its form; return what there is too much of."""
+    if not guard.counting:
+        return []
     mailbox = mailboxes.of(address)
     hashed = keyed_hash(guard.erasure_key, mailbox.family or mailbox.key).hex()[:32]
     per_domain = limits.PER_PROVIDER if address.domain in _BIG else limits.PER_DOMAIN
@@ -217,14 +230,14 @@ async def _of_numbers(guard: Guard, address: Address, given: Given, at: float) -
         token = hashlib.blake2s(given.time.encode(errors="replace"), digest_size=16).hexdigest()
         uses += [(limits.PER_TIME, token), (limits.PER_TIME_AND_IP, f"{token}:{given.whose}")]
         names += ["replayed_time", "replayed_time"]
-    over = await limits.use(guard.redis, uses, now=at)
+    over = await limits.use(guard.redis, uses, now=now)
     return list(dict.fromkeys(name for name, seconds in zip(names, over, strict=True) if seconds))
 
 
-async def _of_proof(db: Connection, guard: Guard, form: Form, given: Given) -> list[str]:
+async def _of_proof(db: Connection | None, guard: Guard, form: Form, given: Given) -> list[str]:
     if not guard.wants_proof(form):
         return ["attack"] if guard.is_open() else []
-    if not given.proof:
+    if not given.proof or db is None:
         return ["no_proof"]
     found = await proof.use(db, guard.secrets, form.id, given.proof)
     return [] if found == "right" else [f"{found}_proof"]

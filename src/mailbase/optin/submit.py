@@ -33,6 +33,8 @@ from mailbase.optin.protection import PASSED, Judgement
 Outcome = Literal["accepted", "activated", "cooldown", "suppressed", "held", "sender_missing"]
 
 COUNTED = frozenset({"accepted", "activated"})
+FORM_WORDS = "form_words"
+"""The source of a consent where a form asks for none: the words beside its button."""
 
 
 class Visitor(Struct, kw_only=True):
@@ -121,7 +123,7 @@ async def submit(
     if judgement.verdict != "pass":
         return await _hold(db, form, _Content(entry, visitor, words), judgement)
     standing = await _look(db, desk, entry.address)
-    case = _Case(form, entry, visitor, _evidence(entry, visitor, words, standing.at), judgement, settings=settings)
+    case = _Case(form, entry, visitor, evidence_of(entry, visitor, words, standing.at), judgement, settings=settings)
     if standing.stays_suppressed:
         return Taken(await _note(db, case, "suppressed", kept=False), "suppressed")
     subscriber_id, outcome = await _take_in(db, desk, case, barred=standing.barred)
@@ -148,7 +150,7 @@ async def release(db: Connection, desk: Desk, submission_id: int) -> Outcome:
         form,
         content.entry,
         content.visitor,
-        _evidence(content.entry, content.visitor, content.words, held.at),
+        evidence_of(content.entry, content.visitor, content.words, held.at),
         notify=True,
     )
     if standing.stays_suppressed:
@@ -189,8 +191,11 @@ async def _note(
     return number
 
 
-def _evidence(entry: Entry, visitor: Visitor, words: str, at: datetime) -> list[ConsentGiven]:
-    said = [(consent.purpose, consent.text, consent.policy_url, visitor.source or "form") for consent in entry.consents]
+def evidence_of(entry: Entry, visitor: Visitor, words: str, at: datetime) -> list[ConsentGiven]:
+    """Return what was agreed to; ``words`` where nothing was asked."""
+    # A page may call its source what it likes, but for what says that nothing was asked.
+    source = visitor.source if visitor.source not in {None, FORM_WORDS} else "form"
+    said = [(consent.purpose, consent.text, consent.policy_url, source) for consent in entry.consents]
     return [
         ConsentGiven(
             purpose=purpose,
@@ -202,7 +207,7 @@ def _evidence(entry: Entry, visitor: Visitor, words: str, at: datetime) -> list[
             user_agent=visitor.user_agent,
             at=at,
         )
-        for purpose, text, policy_url, source in said or [("newsletter", words, None, "form_words")]
+        for purpose, text, policy_url, source in said or [("newsletter", words, None, FORM_WORDS)]
     ]
 
 

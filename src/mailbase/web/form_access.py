@@ -26,11 +26,22 @@ UTM: Final = re.compile(r"_?(utm_(?:source|medium|campaign|term|content))")
 async def form_of(db: Connection, request: AnyRequest, key: str) -> Form:
     """Return the form, if the asking page may hold it."""
     form = await forms.by_key(db, key)
+    admit(request, form)
+    return form
+
+
+def admit(request: AnyRequest, form: Form, *, sure: bool = True) -> None:
+    """Let pages of the form's origins through. ``sure`` False: the form may be another by now, so nothing is counted.
+
+    Raises:
+        Forbidden: ``origin_not_allowed``.
+
+    """
     origin = header(request.scope, b"origin").lower()
     if origin and origin != "null" and not form.allows(origin) and not _is_own(request, origin):
-        request.app.state.guard.refused(form.id, "foreign_origin")
+        if sure:
+            request.app.state.guard.refused(form.id, "foreign_origin")
         raise Forbidden("This form may not be used from this origin.", code="origin_not_allowed")
-    return form
 
 
 def _is_own(request: AnyRequest, origin: str) -> bool:

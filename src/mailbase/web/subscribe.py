@@ -16,13 +16,15 @@ from litestar.params import FromPath
 
 from mailbase.audience import account, consent_versions, form_counts, forms
 from mailbase.audience.forms import Form
+from mailbase.audience.known_forms import Known
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import Forbidden, Invalid, MailbaseError, NotFound, RateLimited
 from mailbase.http import asked_head, client_ip, header, work_of
 from mailbase.optin import entry, limits, protection
-from mailbase.optin.protection import Given, Guard
-from mailbase.optin.submit import Visitor, submit
+from mailbase.optin.intake import Candidate
+from mailbase.optin.protection import Given, Guard, Judgement
+from mailbase.optin.submit import Taken, Visitor, submit
 from mailbase.pages.words import Language
 from mailbase.tokens import Tokens
 from mailbase.web import bodies
@@ -36,6 +38,7 @@ from mailbase.web.common import (
     witness,
 )
 from mailbase.web.form_access import (
+    admit,
     asked_for,
     count,
     form_of,
@@ -103,49 +106,107 @@ async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: 
 async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     """Take a submission: 202 for programs, 303 or a page for browsers, 422 with the fields that need another look."""
     began = time.monotonic()
-    guard: Guard = request.app.state.guard
-    work = work_of(request.scope)
+    state = request.app.state
     # Before a connection is taken, however long somebody takes to send it.
     values, unread = await _read(request)
-    await guard.refresh(request.app.state.pool)
-    db = await work.connection()
-    form = await form_of(db, request, key)
-    desk = desk_of(request)
-    try:
-        await count(request, limits.PER_IP, form)
-        if unread is not None:
-            raise unread
-    except (MailbaseError, HTTPException) as error:
-        if isinstance(error, RateLimited):
-            guard.refused(form.id, "rate_limited")
-        return with_origin(refuse(request, error), form, request)
-    owner = await account.get(db)
-    home = owner.locale
-    language = language_for(request, form, home)
-    try:
-        entered = entry.read(form, values, locale=language, home=home)
-        protection.refuse(form, entered.address, locale=language)
-    except Invalid as error:
-        if wants_json(request):
+    await state.guard.refresh(state.pool)
+    case = _Case(request, key, values, state.forms.at_hand(key))
+    while True:
+        known = case.known or await case.read()
+        form, home = known.form, known.settings.locale
+        language = language_for(request, form, home)
+        try:
+            await case.admit(form)
+            if unread is not None:
+                raise unread
+            entered = entry.read(form, values, locale=language, home=home)
+            protection.refuse(form, entered.address, locale=language)
+        except (MailbaseError, HTTPException) as error:
+            if not case.latest and not isinstance(error, RateLimited):
+                case.known = None  # the form may ask for something else by now
+                continue
+            if isinstance(error, Forbidden):
+                raise
+            if isinstance(error, Invalid) and unread is None and not wants_json(request):
+                time_token = _time(desk_of(request).tokens, form)
+                return form_page(form, language, time_token, values=values, errors=error.errors, home=home)
             return with_origin(refuse(request, error), form, request)
-        return form_page(form, language, _time(desk.tokens, form), values=values, errors=error.errors, home=home)
-    given = await _given(request, form, values, entered.address.domain)
-    db = await work.connection()
-    judgement = await protection.judge(db, guard, form, entered.address, given)
-    entered.consents = await consent_versions.as_shown(db, form.id, entered.consents, entered.shown)
-    visitor = _visitor(request, values, language)
-    words = said_by(form, language)
-    taken = await submit(db, desk, form, entered, visitor, words=words, judgement=judgement, settings=owner)
-    more = ticket_for(form, values, desk.tokens, taken.id)
+        taken = await case.take(known, entered, language)
+        if taken is not None:
+            break
+    more = ticket_for(form, values, desk_of(request).tokens, taken.id)
     if more and not wants_json(request):
         answer = more_page(form, language, more, values=values, errors=(), home=home)
     else:
         answer = with_origin(thanks(request, form, language, token=more), form, request)
-    await work.finish(commit=True)
-    request.app.state.waking.soon()
+    await work_of(request.scope).finish(commit=True)
+    state.waking.soon()
     # How long it took depends on what is known of the address; when the answer leaves does not.
     await asyncio.sleep(-(time.monotonic() - began) % PACE)
     return answer
+
+
+class _Case:
+    """One submission on its way: what was counted and asked already, should its form turn out to be another than was remembered."""
+
+    def __init__(self, request: AnyRequest, key: str, values: bodies.Values, known: Known | None) -> None:
+        self.known = known
+        self.latest = False
+        self._request = request
+        self._key = key
+        self._values = values
+        self._counted = False
+        self._over: list[str] | None = None
+
+    async def read(self) -> Known:
+        """Return the form as it is now."""
+        state = self._request.app.state
+        async with state.pool.acquire(timeout=30) as db:
+            self.known = await state.forms.read(db, self._key)
+        self.latest = True
+        return self.known
+
+    async def admit(self, form: Form) -> None:
+        """Count the visit, once; refuse strangers' pages and too many."""
+        admit(self._request, form, sure=self.latest)
+        if not self._counted:
+            self._counted = True
+            try:
+                await count(self._request, limits.PER_IP, form)
+            except RateLimited:
+                self._request.app.state.guard.refused(form.id, "rate_limited")
+                raise
+
+    async def take(self, known: Known, entered: entry.Entry, language: Language) -> Taken | None:
+        """Store it; None: the form is another by now."""
+        request, form = self._request, known.form
+        state = request.app.state
+        guard: Guard = state.guard
+        given = await _given(request, form, self._values, entered.address.domain)
+        if self._over is None:
+            self._over = await protection.count(guard, entered.address, given)
+        words, visitor = said_by(form, language), _visitor(request, self._values, language)
+        judgement: Judgement | None = None
+        if not guard.wants_proof(form) and not consent_versions.outdated(entered.consents, entered.shown):
+            judgement = await protection.judge(None, guard, form, entered.address, given, over=self._over)
+            if judgement == protection.PASSED:
+                candidate = Candidate(known=known, entry=entered, visitor=visitor, words=words)
+                taken = await state.intake.take(desk_of(request), candidate)
+                if isinstance(taken, Taken):
+                    return taken
+                if taken == "stale":
+                    self.known = None
+                    return None
+        db = await work_of(request.scope).connection()
+        self.known, self.latest = await state.forms.read(db, self._key), True
+        if self.known.version != known.version:
+            return None
+        if judgement is None:
+            judgement = await protection.judge(db, guard, form, entered.address, given, over=self._over)
+        entered.consents = await consent_versions.as_shown(db, form.id, entered.consents, entered.shown)
+        return await submit(
+            db, desk_of(request), form, entered, visitor, words=words, judgement=judgement, settings=known.settings
+        )
 
 
 async def _read(request: AnyRequest) -> tuple[bodies.Values, MailbaseError | HTTPException | None]:
@@ -160,8 +221,7 @@ async def _given(request: AnyRequest, form: Form, values: bodies.Values, domain:
     takes_mail: bool | None = None
     if guard.hosts is not None and form.definition.protection.mx:
         at_hand, takes_mail = guard.hosts.known(domain)
-        if not at_hand:  # no connection is held while DNS is asked
-            await work_of(request.scope).finish(commit=True)
+        if not at_hand:
             takes_mail = await guard.hosts.take_mail(domain)
     settings: Settings = request.app.state.settings
     return Given(
