@@ -6,7 +6,7 @@
   const script = document.currentScript || document.querySelector('script[src*="/embed/v1.js"]');
   const host = new URL(script?.src || location).origin;
   const css = `
-:host{display:block;max-width:var(--mailbase-width,30em);line-height:1.5;--a:var(--mailbase-accent,#2a67d4);--on:var(--mailbase-on-accent,#fff);--r:var(--mailbase-radius,.6em);--b:var(--mailbase-bad,color-mix(in oklab,#d3281c 80%,currentcolor))}
+:host{display:block;max-width:var(--mailbase-width,30em);line-height:1.5;overflow-wrap:anywhere;--a:var(--mailbase-accent,#2a67d4);--on:var(--mailbase-on-accent,#fff);--r:var(--mailbase-radius,.6em);--b:var(--mailbase-bad,color-mix(in oklab,#d3281c 80%,currentcolor))}
 *{box-sizing:border-box;margin:0}
 form,.field,fieldset,.head{display:grid;gap:1.1em;min-width:0}
 h2{font-size:1.3em;line-height:1.25}
@@ -20,14 +20,14 @@ legend{padding:0 0 .45em}
 input,select,button{font:inherit;font-size:max(1em,16px);color:inherit;border-radius:var(--r)}
 input,select{width:100%;min-width:0;min-height:2.9em;padding:.5em .8em;background:var(--mailbase-field,transparent);border:1px solid var(--mailbase-line,color-mix(in srgb,currentcolor 55%,transparent))}
 option{color:canvastext;background:canvas}
-.tick{display:grid;grid-template-columns:1.2em 1fr;gap:.65em;overflow-wrap:anywhere}
+.tick{display:grid;grid-template-columns:1.2em 1fr;gap:.65em;padding:.65em 0;margin:-.4em 0}
 .tick input{min-height:0;height:1.2em;margin-top:.15em;accent-color:var(--a)}
 small,.fault{display:block}
 label>small,legend>small{display:inline}
 button{min-height:3em;padding:.6em 1.5em;font-weight:600;border:0;background:var(--a);color:var(--on);cursor:pointer}
 :focus-visible{outline:3px solid color-mix(in srgb,var(--a) 60%,currentcolor);outline-offset:2px}
 h2:focus{outline:0}
-[aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
+[aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;vertical-align:-.1em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
 @keyframes turn{to{rotate:1turn}}
 [aria-invalid]{border-color:var(--b)}
 .fault{color:var(--b);font-size:.88em}

@@ -2,15 +2,15 @@
 // and the second step. Forms the owner drew (own.js) send through it, too.
 
 const css = `
-.link{min-height:2em;padding:0;background:none;color:inherit;font-weight:400;text-decoration:underline;text-align:start;overflow-wrap:anywhere}
+.link{min-height:2.75em;padding:0;background:none;color:inherit;font-weight:400;text-decoration:underline;text-align:start}
 .hint:empty{display:none}`;
 
 const named = (form, name) => form.querySelector(`[name="${CSS.escape(name)}"]`);
 
 // What went wrong, beside its field and known to a screen reader; the first one gets the focus.
-const mark = (form, errors) => {
+const mark = (form, errors, places = form.querySelectorAll(".fault")) => {
   let first;
-  for (const place of form.querySelectorAll(".fault")) {
+  for (const place of places) {
     const name = place.id.slice(6);
     const error = errors.find(({ field }) => field === name);
     const input = form.querySelector(`[data-part="${name}"]`) || named(form, name);
@@ -24,6 +24,8 @@ const mark = (form, errors) => {
   first?.focus();
   return first;
 };
+// Whoever mends a field is no longer told that it is wrong.
+const forget = (form) => form.addEventListener("input", ({ target }) => mark(form, [], target.closest(".field,fieldset,.tick")?.querySelectorAll(".fault") || []));
 
 // The server's own rules, so that most mistakes need no journey; the server looks again. `has` tells which inputs the form holds.
 export const check = ({ fields, consents, mistakes: said }, values, has) => {
@@ -105,6 +107,7 @@ const hint = (form, { hints, texts }, { make }) => {
   if (!input || !hints?.domains) return;
   const place = make("span", { class: "hint", "aria-live": "polite" });
   input.after(place);
+  input.addEventListener("input", () => place.replaceChildren());
   // A moment later: what appears while a finger is down moves what it is about to press.
   input.addEventListener("change", () => setTimeout(() => {
     const [, who, domain] = input.value.trim().toLowerCase().match(/^(.+)@(.+)$/) || [];
@@ -173,6 +176,7 @@ export const attend = (life, token) => {
     prove(config, kit);
   };
   form.addEventListener("input", begin);
+  forget(form);
   hint(form, config, kit);
   return () => {
     if (form.matches("[aria-busy]")) return;
