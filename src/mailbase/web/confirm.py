@@ -153,7 +153,15 @@ async def _done(request: AnyRequest, db: Connection, asked: Asked) -> Response[A
     language = language_of(request, asked.locale, default=home)
     said = words(language)
     if asked.state == "void":
-        return message(language, said.confirm.used_title, said.confirm.used_text, icon="note", brand=asked.title)
+        return message(
+            language,
+            said.confirm.used_title,
+            said.confirm.used_text,
+            icon="note",
+            brand=asked.title,
+            link=f"/f/{asked.form.key}" if asked.form else None,
+            link_text=said.confirm.once_more,
+        )
     own = asked.form.definition.texts.confirmed if asked.form else None
     return message(
         language,

@@ -84,7 +84,7 @@ def code_of(form: Form, public_url: str, source: str) -> segno.QRCode:
 def svg(code: segno.QRCode, *, name: str, label: str = "", size: int | None = None) -> str:
     """Return the code as SVG, one path; the label stands under it, ``name`` is what those hear who do not see it."""
     width = code.symbol_size(border=QUIET)[0]
-    lines = textwrap.wrap(label, 28)
+    lines = textwrap.wrap(label, 25)
     em = width / 16
     height = width + (len(lines) * em * 1.25 + em * 0.5 if lines else 0)
     pixels = size or width * PER_MODULE
