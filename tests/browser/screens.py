@@ -3,6 +3,7 @@
 ``await screens.keep(page, "popup-ready")`` writes ``popup-ready-360-light.webp`` and its five sisters: three widths, light and dark.
 """
 
+import asyncio
 import base64
 import os
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ async def keep(
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         for scheme in schemes:
             await page.emulate_media(color_scheme=scheme)
+            await asyncio.sleep(0.05)  # a script hears of it a frame later
             how = {"format": "webp", "captureBeyondViewport": full} | ({"clip": clip} if full else {})
             for quality in QUALITIES:
                 taken = await session.send("Page.captureScreenshot", {**how, "quality": quality})
