@@ -93,8 +93,6 @@ class Simulator:
             slot=number, capped=leased.capped, now=self.now,
         )  # fmt: skip
         letters = [one for one in leased.letters if one.id in marked.ids]
-        if marked.held:
-            leased.returned(Counter(one.provider for one in leased.letters if one.id not in marked.ids))
         if self.random.random() < self.crash:
             self.out += [(self.now, one.provider, one.tier, leased.due.campaign_id) for one in letters]
             self.queues[number] = self._queue(number)

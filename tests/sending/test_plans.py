@@ -21,7 +21,7 @@ from mailbase.sending.deliveries import counters, deliveries, leases, marks, rec
 from mailbase.sending.dispatch import messages
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import tally as warmup_tally
-from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup import turns, waiting
 from mailbase.sending.warmup.rules import TIER_BITS
 from mailbase.signals import clicks, feedback, opens, resolve
 
@@ -212,6 +212,8 @@ CASES = {
     "message": (messages.GET, [100], {"deliveries_message"}),
     "room": (warmup_take.KEYS, [2, "relay", ["*", "google", "other"], None], set()),
     "take": (warmup_take.COUNT, [2, "relay", None, ["*", "google"], [9, 9], [0, 0], None], set()),
+    "turns": (turns.LOOK, [CURRENT, ["google", "other"], None], QUEUE),
+    "turn taken": (turns.MOVE, [[CURRENT], ["google"], [1], [0]], set()),
     "give back": (warmup_take.GIVE_BACK, [2, "relay", "google", TENTH, 1], set()),
     "told later": (warmup_tally.LATER, [BATCH[0], None, ["complained"]], KEY),
     "letter of a report": (feedback.LETTER, [BATCH[0]], KEY),

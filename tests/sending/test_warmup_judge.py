@@ -1,8 +1,12 @@
 """Judging: what a key's numbers say, with the samples they need, and where a key goes from there."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.warmup import judge as warmup_judge
@@ -13,6 +17,7 @@ from mailbase.sending.warmup.engagement import Group, compared
 from mailbase.sending.warmup.health import Counts, examine
 from mailbase.sending.warmup.rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
 from mailbase.sending.warmup.tally import Result
+from mailbase.sending.warmup.turns import Turn, even
 from sending.sending_kit import add_campaign, add_domain, add_people
 
 RULES = Rules()
@@ -205,16 +210,35 @@ async def test_a_lease_reads_no_more_than_it_takes(db):
 
 
 def test_lanes_share_in_proportion_and_small_ones_get_their_turn():
-    """A hundred letters go as the lanes are large; one letter at a time goes now and then to the small lane."""
-    from random import Random  # noqa: PLC0415
-
+    """Where nothing is held a hundred letters go as the lanes are large; one at a time, the small lane has its own now and then."""
     choice = lane_choice.LaneChoice(random=Random(1), clock=lambda: 0.0)
     choice.know({"google": 900, "yahoo": 90, "mailru": 10})
     assert choice.shares(["google", "yahoo", "mailru"], 100) == {"google": 90, "yahoo": 9, "mailru": 1}
-    assert choice.shares(["google", "yahoo", "mailru"], 100, {"google": 20, "yahoo": 50, "mailru": 0}) == {
-        "google": 20,
-        "yahoo": 50,
-    }
-    ones = [next(iter(choice.shares(["google", "yahoo", "mailru"], 1))) for _ in range(500)]
-    assert {ones.count(name) > 0 for name in ("google", "yahoo", "mailru")} == {True}
-    assert ones.count("google") > 400
+    ones = Counter(next(iter(choice.shares(["google", "yahoo", "mailru"], 1))) for _ in range(500))
+    assert ones == {"google": 450, "yahoo": 45, "mailru": 5}
+    for _ in range(50):
+        choice.shares(["google"], 100)
+    assert choice.shares(["google", "yahoo", "mailru"], 100)["google"] >= 85
+
+
+@given(
+    turns=st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.tuples(st.integers(1, 5000), st.integers(0, 3000), st.integers(0, 2000)),
+        min_size=1,
+    ),
+    limits=st.lists(st.integers(0, 900), min_size=1, max_size=4),
+)
+def test_turns_depend_on_no_batch(turns, limits):
+    """Letter by letter to who is furthest behind: the same however many are shared out at once, and never more than is left."""
+    letters = {name: n for name, (n, _, _) in turns.items()}
+    gone = {name: min(n, of) for name, (of, n, _) in turns.items()}
+    lefts = {name: n for name, (_, _, n) in turns.items()}
+    whole = even(sum(limits), {name: Turn(letters[name], gone[name]) for name in turns}, lefts)
+    assert sum(whole.values()) == min(sum(limits), sum(lefts.values()))
+    assert all(n <= lefts[name] for name, n in whole.items())
+    piece: Counter[str] = Counter()
+    for limit in limits:
+        now = {name: Turn(letters[name], gone[name] + piece[name]) for name in turns}
+        piece.update(even(limit, now, {name: n - piece[name] for name, n in lefts.items()}))
+    assert piece == whole

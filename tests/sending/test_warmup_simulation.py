@@ -47,8 +47,7 @@ async def test_the_forecast_is_what_happens(pool, db):
     campaign_id = await add_list(db, domain_id, DEMAND)
     chosen = Chosen(preset="custom", schedule=SCHEDULE, rules=convert(STEADY, Rules))
     plan = warmup_model.play(chosen, DEMAND, START, name=f"{domain_id} relay")
-    # One worker, so that it is the same each time; several race for turns, and bench/warmup.py plays them.
-    played = Simulator(pool, domain_id, workers=1)
+    played = Simulator(pool, domain_id, workers=2)
     await played.run(START + timedelta(days=len(plan.days) + 1))
     played.check()
     assert len(played.out) == sum(DEMAND.values())

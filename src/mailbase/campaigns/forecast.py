@@ -9,7 +9,7 @@ from mailbase.campaigns import campaigns, plan, progress
 from mailbase.campaigns.campaigns import Held
 from mailbase.campaigns.plan import Day
 from mailbase.db import Connection
-from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup import turns
 from mailbase.sending.warmup.outlook import outlook
 
 
@@ -52,6 +52,7 @@ async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Fore
     held = await campaigns.look(db, campaign_id)
     campaign = held.campaign
     now: datetime = await db.fetchval("SELECT now()")
+    gone: dict[str, int] = {}
     if campaign.started_at is None:
         demand = await selection.count_by_provider(db, held.rule, at=now)
         recipients = left = sum(demand.values())
@@ -59,12 +60,12 @@ async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Fore
     else:
         counted = await progress.count(db, held)
         recipients, left, start = counted.total, counted.left, now
-        demand = await _waiting(db, campaign_id, left)
+        demand, gone = await _waiting(db, campaign_id, left)
     if campaign.finished_at is not None:
         left, demand = 0, {}
     allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
     by_day, finishes_at = await _at_todays_caps(db, held, demand, start, allowance, to_outbox=to_outbox)
-    growing = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=True)
+    growing = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=True, gone=gone)
     days = [GrowingDay(day.date, day.count, day.cap, day.by_provider, day.limited_by) for day in growing.days]
     limited_by = []
     if left > plan.free(allowance, left) or len(by_day) > 1 or any(day.limited_by for day in days):
@@ -74,16 +75,17 @@ async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Fore
     return Forecast(recipients, by_day, finishes_at, limited_by, Growing(days, growing.finishes_at))
 
 
-async def _waiting(db: Connection, campaign_id: int, left: int) -> dict[str, int]:
-    """Return about how many letters wait for each provider: in proportion, because counting them would read them all."""
-    lanes = await waiting.lanes(db, campaign_id)
-    made = sum(lanes.values())
-    if not made:
-        return {"other": left} if left else {}
-    demand = {provider: n * left // made for provider, n in lanes.items()}
-    largest = max(lanes, key=lambda provider: lanes[provider])
+async def _waiting(db: Connection, campaign_id: int, left: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return about how many letters wait for each provider, and how many are gone: counting them would read them all."""
+    found = await turns.of_campaign(db, campaign_id)
+    waiting = {provider: max(turn.letters - turn.gone, 0) for provider, turn in found.items()}
+    whole = sum(waiting.values())
+    if not left or not whole:
+        return ({"other": left} if left else {}), {}
+    demand = {provider: n * left // whole for provider, n in waiting.items()}
+    largest = max(waiting, key=lambda provider: waiting[provider])
     demand[largest] += left - sum(demand.values())
-    return demand
+    return demand, {provider: turn.gone for provider, turn in found.items()}
 
 
 async def _at_todays_caps(

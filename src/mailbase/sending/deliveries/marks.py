@@ -161,7 +161,7 @@ async def mark_campaign(
         if grants.bucket is not None:
             out = [letter.provider for letter in going if letter.id in marked]
             out += [row["provider"] for row in judged if row["reason"] is not None]
-            await turns.move(db, Counter((campaign_id, provider) for provider in out))
+            await turns.gone(db, Counter((campaign_id, provider) for provider in out))
         await _skip(db, judged, slot=slot)
     return Marked(marked, grants.bucket, held=len(marked) < len(going))
 

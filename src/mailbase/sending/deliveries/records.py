@@ -25,6 +25,7 @@ from mailbase.sending.outcomes import Outcome
 from mailbase.sending.providers.reply_rules import Refusal
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import tally as warmup_tally
+from mailbase.sending.warmup import turns
 from mailbase.sending.warmup.rules import TOTAL
 from mailbase.sending.warmup.tally import Result
 
@@ -129,9 +130,12 @@ RETURNING delivery.id, old.state::text
 
 # What goes back to the queue is nobody's any more. Before the letters: that is the order of locks.
 ASIDE = """
+WITH held AS MATERIALIZED (
+    SELECT fence FROM claims WHERE fence = ANY ($2::bigint[]) ORDER BY fence FOR UPDATE
+)
 UPDATE claims SET aside = aside || back.ids
-FROM (SELECT fence, array_agg(id) AS ids FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence) GROUP BY fence) AS back
-WHERE claims.fence = back.fence
+FROM held, (SELECT fence, array_agg(id) AS ids FROM unnest($1::bigint[], $2::bigint[]) AS letter (id, fence) GROUP BY fence) AS back
+WHERE claims.fence = held.fence AND back.fence = held.fence
 """
 
 LATE = """
@@ -278,8 +282,9 @@ def _reply(outcome: Outcome) -> str:
 
 
 async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[int, str]]:
-    """Give back what was counted and refused before DATA, count what capped domains are judged by; return what nothing held."""
+    """Give back what was counted and refused before DATA, and what waits again; count what capped domains are judged by; return what nothing held."""
     back: Counter[tuple[int, str, str, datetime]] = Counter()
+    again: Counter[tuple[int, str]] = Counter()
     out: Counter[tuple[int, str]] = Counter()
     results: list[Result] = []
     for letter, outcome, end in written:
@@ -289,6 +294,8 @@ async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[i
             if end.state == "sent":
                 out[letter.domain_id, letter.egress] += 1
             continue
+        if end.state in WAITING:
+            again[letter.campaign_id, letter.provider] += 1
         if end.state != "sent" and outcome.phase in BEFORE_DATA:
             back[letter.domain_id, letter.egress, letter.provider, letter.bucket] += 1
         if (what := warmup_tally.said(outcome, attempts=letter.attempts)) is not None:
@@ -296,6 +303,7 @@ async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[i
     for (domain_id, egress, provider, bucket), n in sorted(back.items()):
         await warmup_take.give_back(db, domain_id, egress, provider, bucket, n)
     await warmup_tally.note(db, results)
+    await turns.came_back(db, again)
     return out
 
 

@@ -5,7 +5,7 @@ about its domain's warm-up has changed.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
@@ -17,12 +17,14 @@ from mailbase.sending.deliveries import leases
 from mailbase.sending.deliveries.leases import CampaignLetter
 from mailbase.sending.relays.shares import Interval
 from mailbase.sending.warmup import take as warmup_take
-from mailbase.sending.warmup import waiting
+from mailbase.sending.warmup import turns, waiting
 from mailbase.sending.warmup.lane_choice import LaneChoice, lanes_of
 from mailbase.sending.warmup.waiting import Due
 
 LANES_EVERY: Final = 5.0
 """Seconds for which the sizes of a campaign's lanes are believed; they only set proportions."""
+TRIES: Final = 3
+"""So often a held campaign's lanes are looked into at once: what the furthest behind have may be in others' hands."""
 LONGEST: Final = 600.0
 """Seconds after which a held campaign is looked at in any case."""
 
@@ -34,8 +36,6 @@ class Leased(Struct):
     fence: int
     letters: list[CampaignLetter]
     capped: bool
-    returned: Callable[[Mapping[str, int]], None]
-    """To be told of letters, by provider, for which the mark found no room."""
 
 
 class _Known:
@@ -120,30 +120,41 @@ class CampaignQueue:
         if self._clock() - known.read >= LANES_EVERY:
             known.choice.know(await waiting.lanes(db, due.campaign_id))
             known.read = self._clock()
-        names = known.choice.candidates(self._full())
-        if not names:
-            # Created since, or all of them closed for now.
-            known.read = float("-inf")
-            return None
         capped = due.capped(to_outbox=self._to_outbox)
-        room = warmup_take.Room()
-        warmest: dict[str, int] = {}
-        if capped:
-            room = await warmup_take.room(db, due.domain_id, self._egress, names, to_outbox=self._to_outbox, now=now)
-        lefts = None if room.total is None else room.left
-        shares = known.choice.shares(names, limit if room.total is None else min(limit, room.total), lefts)
-        if not shares:
-            self._wait(known, due, room, names)
-            return None
-        others = [other.campaign_id for other in found if other.domain_id == due.domain_id and other is not due]
-        if capped and others:
-            warmest = await waiting.warmest(db, others, list(shares))
-        fence, letters = await leases.lease_campaign(
-            db, due.campaign_id, limit, egress=self._egress, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
-            lease=self._lease,
-        )  # fmt: skip
-        known.choice.found(shares, Counter(letter.provider for letter in letters))
-        return Leased(due, fence, letters, capped, known.choice.returned) if letters else None
+        for _ in range(TRIES if capped else 1):
+            names = known.choice.candidates(self._full())
+            if not names:
+                # Created since, or all of them closed for now.
+                known.read = float("-inf")
+                return None
+            room = warmup_take.Room()
+            warmest: dict[str, int] = {}
+            if capped:
+                room = await warmup_take.room(
+                    db, due.domain_id, self._egress, names, to_outbox=self._to_outbox, now=now
+                )
+            if room.total is None:
+                shares = known.choice.shares(names, limit)
+            else:
+                found_turns = await turns.look(db, due.campaign_id, names, now=now)
+                known.choice.found(names, dict.fromkeys(found_turns, 1))
+                if not found_turns:
+                    continue
+                shares = turns.even(min(limit, room.total), found_turns, room.left)
+            if not shares:
+                self._wait(known, due, room, names)
+                return None
+            others = [other.campaign_id for other in found if other.domain_id == due.domain_id and other is not due]
+            if capped and others:
+                warmest = await waiting.warmest(db, others, list(shares))
+            fence, letters = await leases.lease_campaign(
+                db, due.campaign_id, limit, egress=self._egress, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
+                lease=self._lease,
+            )  # fmt: skip
+            known.choice.found(shares, Counter(letter.provider for letter in letters))
+            if letters:
+                return Leased(due, fence, letters, capped)
+        return None
 
     def _wait(self, known: _Known, due: Due, room: warmup_take.Room, names: Sequence[str]) -> None:
         if room.total and any(name not in names for name in known.choice.names):

@@ -1,13 +1,12 @@
 """What happens to letters over the days to come if nothing goes wrong: the rules themselves, played in time. Pure.
 
 It is not a second set of rules: how many letters may go is asked of :func:`~mailbase.sending.warmup.keys.left`, whose turn it is
-of :class:`~mailbase.sending.warmup.lane_choice.LaneChoice`, and a day is judged by the same share of its cap.
+of :func:`~mailbase.sending.warmup.turns.even`, and a day is judged by the same share of its cap.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
-from random import Random
 from typing import Final
 
 from msgspec import Struct
@@ -15,8 +14,8 @@ from msgspec import Struct
 from mailbase.sending.warmup import keys as warmup_keys
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup.keys import Chosen, Key
-from mailbase.sending.warmup.lane_choice import LaneChoice
 from mailbase.sending.warmup.rules import TOTAL, UNKNOWN
+from mailbase.sending.warmup.turns import Turn, even
 
 LONGEST: Final = timedelta(days=400)
 """So far is played; what is left then goes on as on the last day."""
@@ -101,12 +100,13 @@ def play(
     name: str,
     keys: Mapping[str, Key] | None = None,
     taken: Iterable[tuple[str, datetime, int]] = (),
+    gone: Mapping[str, int] | None = None,
     grow: bool = True,
 ) -> Plan:
     """Play ``demand`` letters by provider from ``start`` on.
 
     ``keys``: where each provider and the total (``*``) stand, with nothing counted yet; ``taken``: what was taken lately, as
-    (provider, bucket, letters), oldest first. Without ``grow`` today's caps hold for ever.
+    (provider, bucket, letters), oldest first; ``gone``: how many letters of the campaign each had already. Without ``grow`` today's caps hold for ever.
     """
     left = gathered(demand)
     windows = {provider: _Window((keys or {}).get(provider) or Key(provider=provider)) for provider in (TOTAL, *left)}
@@ -114,13 +114,12 @@ def play(
         if provider in windows:
             windows[provider].take(bucket, n)
             windows[provider].used = n if bucket.date() == start.date() else 0
-    choice = LaneChoice(random=Random(1), clock=lambda: 0.0)  # noqa: S311  (chance, no secret)
-    choice.know(left)
+    whole = {provider: n + (gone or {}).get(provider, 0) for provider, n in left.items()}
     days: list[PlannedDay] = []
     today: dict[str, int] = {}
     now, last = start, None
     while left and now - start < LONGEST:
-        moved = _send(chosen, windows, choice, left, name=name, now=now)
+        moved = _send(chosen, windows, whole, left, name=name, now=now)
         for provider, n in moved.items():
             today[provider] = today.get(provider, 0) + n
         last = now + timedelta(seconds=sum(moved.values()) / A_SECOND) if moved else last
@@ -144,7 +143,7 @@ def play(
 def _send(
     chosen: Chosen,
     windows: Mapping[str, _Window],
-    choice: LaneChoice,
+    whole: Mapping[str, int],
     left: dict[str, int],
     *,
     name: str,
@@ -155,8 +154,8 @@ def _send(
     lefts = {}
     for provider, waiting in left.items():
         lefts[provider] = min(warmup_keys.left(chosen, windows[provider].key, name, now), waiting)
-    whole = warmup_keys.left(chosen, windows[TOTAL].key, name, now)
-    shares = choice.shares(list(left), min(whole, sum(lefts.values())), lefts)
+    total = warmup_keys.left(chosen, windows[TOTAL].key, name, now)
+    shares = even(total, {provider: Turn(whole[provider], whole[provider] - n) for provider, n in left.items()}, lefts)
     if not shares:
         return {}
     bucket = bucket_start(now)

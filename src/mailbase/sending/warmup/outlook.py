@@ -10,7 +10,7 @@ from mailbase.db import Connection
 from mailbase.sending.warmup import model as warmup_model
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import warmup
-from mailbase.sending.warmup.keys import Chosen, Key
+from mailbase.sending.warmup.keys import Key
 from mailbase.sending.warmup.model import Plan, PlannedDay
 from mailbase.sending.warmup.rules import TOTAL
 
@@ -30,8 +30,11 @@ async def outlook(
     to_outbox: bool,
     grow: bool,
     spread: bool = True,
+    gone: Mapping[str, int] | None = None,
 ) -> Plan:
     """Play ``demand`` from ``start`` on, over the domain's ways out in equal parts. Without ``grow`` at today's caps.
+
+    ``gone``: how many letters of the campaign each provider had already.
 
     Without ``spread`` a day's cap may leave at once, whatever the hour allows.
     """
@@ -47,24 +50,14 @@ async def outlook(
         keys = {provider: _empty(key) for provider, key in found.items()}
         rows = await db.fetch(TAKEN, domain_id, egress, [TOTAL, *part], start)
         taken = [(row["provider"], row["bucket"], row["taken"]) for row in rows]
-        plans.append(await _play(chosen, part, start, name=f"{domain_id} {egress}", keys=keys, taken=taken, grow=grow))
+        # Weeks of ten minutes each: a thread keeps other requests from waiting.
+        plans.append(
+            await asyncio.to_thread(
+                warmup_model.play, chosen, part, start, name=f"{domain_id} {egress}", keys=keys, taken=taken,
+                gone={provider: n // len(ways) for provider, n in (gone or {}).items()}, grow=grow,
+            )
+        )  # fmt: skip
     return plans[0] if len(plans) == 1 else _merged(plans)
-
-
-async def _play(
-    chosen: Chosen,
-    part: dict[str, int],
-    start: datetime,
-    *,
-    name: str,
-    keys: Mapping[str, Key],
-    taken: Sequence[tuple[str, datetime, int]],
-    grow: bool,
-) -> Plan:
-    # Weeks of ten minutes each: a thread keeps other requests from waiting.
-    return await asyncio.to_thread(
-        lambda: warmup_model.play(chosen, part, start, name=name, keys=keys, taken=taken, grow=grow)
-    )
 
 
 def _empty(key: Key) -> Key:
