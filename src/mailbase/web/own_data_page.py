@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from textwrap import indent
 from typing import Any, Final
 
 import msgspec
@@ -69,9 +70,7 @@ def _lines(said: Words, entry: dict[str, Any], timezone: str | None) -> list[dic
     # Of a letter with both bodies the text is the one to be read here; the JSON has the other, too.
     shown = {name: value for name, value in entry.items() if not (name == "html" and entry.get("text"))}
     return [
-        {"name": name.replace("_", " "), "value": text}
-        for name, value in shown.items()
-        if (text := _text(said, value, timezone))
+        {"name": _name(name), "value": text} for name, value in shown.items() if (text := _text(said, value, timezone))
     ]
 
 
@@ -82,9 +81,19 @@ def _text(said: Words, value: Any, timezone: str | None) -> str:
         if MOMENT.fullmatch(value):
             return said.date(local(datetime.fromisoformat(value), timezone), time=True)
         return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+    if isinstance(value, list):
+        between = "\n\n" if any(isinstance(item, dict) for item in value) else ", "
+        return between.join(filter(None, (_text(said, item, timezone) for item in value)))
+    if isinstance(value, dict):
+        lines = ((_name(key), _text(said, item, timezone)) for key, item in value.items())
+        return "\n".join(
+            f"{name}:\n{indent(text, '    ')}" if "\n" in text else f"{name}: {text}" for name, text in lines if text
+        )
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _name(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _attached(kind: str) -> dict[str, str]:
