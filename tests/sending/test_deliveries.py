@@ -16,6 +16,7 @@ from mailbase.sending.relays import egress
 from mailbase.signals import feedback
 from mailbase.signals.feedback import Feedback
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
+from sending.test_crash import wait_for
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -541,3 +542,42 @@ async def test_a_late_answer_opens_no_campaign_that_is_just_being_closed(pool, d
         await closing.commit()
     assert await states(db, campaign_id) == {"unknown": 4, "sent": 1}
     await assert_counters(db, campaign_id)
+
+
+@pytest.mark.parametrize("writer", ["renew", "close", "give back"])
+async def test_whoever_writes_several_claims_takes_them_in_one_order(pool, db, campaign, writer):
+    """While the first of two claims is somebody's, the second is left alone: two who want both cannot block each other."""
+    campaign_id, domain_id = campaign
+    fences = [(await lease(db, campaign_id, 1)) for _ in range(2)]
+    (first, (one,)), (second, (two,)) = fences
+    # What is written last lies first on the disk.
+    await db.execute("DELETE FROM claims WHERE fence = $1", first)
+    await db.execute(
+        "INSERT INTO claims (fence, campaign_id, ids, marked, until) VALUES ($1, $2, $3, 1, $4)",
+        first,
+        campaign_id,
+        [one.id],
+        START + LEASE,
+    )
+    waits = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
+    )
+    async with pool.acquire() as other, pool.acquire() as third:
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("SELECT FROM claims WHERE fence = $1 FOR UPDATE", first)
+        match writer:
+            case "renew":
+                writing = asyncio.create_task(leases.renew(db, [second, first], now=START, lease=LEASE))
+            case "close":
+                writing = asyncio.create_task(leases.close(db, [second, first]))
+            case _:
+                both = [
+                    (handed(letter, fence, campaign_id, domain_id), outcome("relay", letter.id))
+                    for letter, fence in ((two, second), (one, first))
+                ]
+                writing = asyncio.create_task(records.record(db, both, slot=1, random=Random(1), now=START))
+        await wait_for(lambda: third.fetchval(waits))
+        await third.execute("SELECT FROM claims WHERE fence = $1 FOR UPDATE NOWAIT", second)
+        await holding.rollback()
+        await writing

@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailbase.campaigns import campaigns, lifecycle
+from mailbase.db import open_pool
 from mailbase.sending.deliveries import journal, leases, marks, settle
-from mailbase.sending.deliveries.journal import Journal, left_behind
+from mailbase.sending.deliveries.journal import Journal
 from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.dispatch import sweep
 from mailbase.sending.outcomes import Envelope
 from sending.sending_kit import WorkerProcess, add_campaign, add_domain, add_people, assert_counters, states
+from sending.test_crash import wait_for
 from sink import Sink
 
 
@@ -20,6 +23,15 @@ def die(*journals):
     """Let workers go without a word, as far as the kernel sees it."""
     for one in journals:
         one._release()
+
+
+def left_by_all(folder):
+    """Return what all dead workers left, and settle it."""
+    found = []
+    for path in journal.found(folder):
+        with journal.left_behind(path) as left:
+            found += [left] if left else []
+    return found
 
 
 def test_a_journal_tells_what_began_and_what_was_taken(tmp_path):
@@ -32,10 +44,10 @@ def test_a_journal_tells_what_began_and_what_was_taken(tmp_path):
     kept.answered(2, 7, taken=True)
     kept.answered(3, 7, taken=False)
     kept.answered(9, 7, taken=True)
-    assert list(left_behind(tmp_path)) == []
+    assert left_by_all(tmp_path) == []
     die(kept)
-    assert list(left_behind(tmp_path)) == [([7, 8], {(1, 7), (4, 7)}, {(2, 7)})]
-    assert list(left_behind(tmp_path)) == []
+    assert left_by_all(tmp_path) == [([7, 8], {(1, 7), (4, 7)}, {(2, 7)})]
+    assert left_by_all(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,7 +59,7 @@ def test_a_place_is_used_again_once_its_outcome_is_recorded(tmp_path):
         kept.forget([(delivery_id, 1)])
     kept.begin(5, 2)
     die(kept)
-    (left,) = left_behind(tmp_path)
+    (left,) = left_by_all(tmp_path)
     assert (5, 2) in left.begun
 
 
@@ -70,7 +82,7 @@ def test_a_journal_that_cannot_be_trusted_says_nothing(tmp_path, trouble):
         case "cut short":
             os.ftruncate(kept._file, 100)
             die(kept)
-    assert list(left_behind(tmp_path)) == []
+    assert left_by_all(tmp_path) == []
     assert not file.exists()
 
 
@@ -83,7 +95,7 @@ def test_without_a_folder_to_write_in_nothing_is_kept_and_all_works(tmp_path):
         kept.answered(1, 1, taken=True)
         kept.forget([(1, 1)])
         kept.close()
-    assert list(left_behind(tmp_path / "nowhere")) == []
+    assert left_by_all(tmp_path / "nowhere") == []
 
 
 def test_a_worker_that_ends_in_order_leaves_its_journal_only_for_what_is_not_recorded(tmp_path):
@@ -95,7 +107,7 @@ def test_a_worker_that_ends_in_order_leaves_its_journal_only_for_what_is_not_rec
     one.forget([(1, 1)])
     one.close()
     other.close()
-    assert [left.begun for left in left_behind(tmp_path)] == [{(1, 1)}]
+    assert [left.begun for left in left_by_all(tmp_path)] == [{(1, 1)}]
 
 
 def test_the_note_comes_before_the_end_of_the_content():
@@ -199,6 +211,46 @@ async def test_what_was_recorded_or_taken_over_is_left_alone(db, tmp_path):
     die(dead)
     assert await settle.settle(db, tmp_path, slot=0) == 0
     assert await states(db, campaign_id) == {"bounced": 1, "leased": 1}
+
+
+async def test_a_journal_nobody_understands_keeps_no_other_from_being_settled(db, tmp_path):
+    """A journal that cannot be settled is put aside, and those behind it are settled all the same."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 1))
+    fence, _ = await leases.lease_campaign(db, campaign_id, 1)
+    odd, sound = Journal(tmp_path), Journal(tmp_path)
+    odd.hold(2**64 - 1)
+    sound.hold(fence)
+    die(odd, sound)
+    for one, name in ((odd, "1.journal"), (sound, "2.journal")):
+        one._path.rename(tmp_path / name)
+    assert await settle.settle(db, tmp_path, slot=0) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1.unsettled"]
+
+
+async def test_leases_end_although_a_journal_cannot_be_settled(db, database_url, tmp_path):
+    """While somebody holds what a journal's letters need, the letters of other dead workers go back to the queue."""
+    domain_id = await add_domain(db)
+    held, other = [await add_campaign(db, domain_id, await add_people(db, 1, prefix=name)) for name in "ab"]
+    fence = (await leases.lease_campaign(db, held, 1))[0]
+    await db.execute(
+        "UPDATE deliveries SET state = 'unknown', reason = 'worker_died', fence = $1 WHERE campaign_id = $2",
+        fence,
+        held,
+    )
+    await leases.lease_campaign(db, other, 1, lease=timedelta())
+    dead = Journal(tmp_path)
+    dead.hold(fence)
+    die(dead)
+    stop = asyncio.Event()
+    impatient = database_url + ("&" if "?" in database_url else "?") + "lock_timeout=100"
+    async with open_pool(impatient, size=2) as pool, db.transaction():
+        await campaigns.hold(db, held)
+        sweeping = asyncio.create_task(sweep.run(pool, slot=0, to_outbox=False, stop=stop, journals=tmp_path))
+        await wait_for(lambda: pool.fetchval("SELECT NOT EXISTS (SELECT FROM claims WHERE campaign_id = $1)", other))
+        stop.set()
+        await sweeping
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 async def test_of_a_killed_worker_only_what_waits_for_an_answer_is_in_doubt(db, database_url, tmp_path):

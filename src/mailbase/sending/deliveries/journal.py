@@ -145,29 +145,45 @@ class Left(NamedTuple):
     taken: set[Key]
 
 
-def left_behind(folder: Path) -> Iterator[Left]:
-    """Yield what each dead worker left, under its lock; a file whose contents were settled (no exception came back) is removed."""
+def found(folder: Path) -> list[Path]:
+    """Return the journals there are, the living's too."""
     try:
-        found = sorted(folder.glob("*.journal"))
+        return sorted(folder.glob("*.journal"))
     except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def left_behind(path: Path) -> Iterator[Left | None]:
+    """Lend what a dead worker left, under its lock, and remove it once that is settled; None: its worker lives, or it says nothing."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except OSError:
+        yield None
         return
-    for path in found:
-        try:
-            file = os.open(path, os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Somebody else may have settled it between our looking and our lock.
-            if os.fstat(file).st_nlink:
-                left = read(os.pread(file, _SIZE, 0))
-                if left is not None:
-                    yield left
-                path.unlink(missing_ok=True)
-        except OSError:
-            continue
-        finally:
-            os.close(file)
+    try:
+        if not _ours(file):
+            yield None
+            return
+        yield read(os.pread(file, _SIZE, 0))
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(file)
+
+
+def _ours(file: int) -> bool:
+    """Lock a journal; False where its worker lives, or somebody else settled it between our looking and our lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return os.fstat(file).st_nlink > 0
+
+
+def set_aside(path: Path) -> None:
+    """Let nobody try again what cannot be settled; it is kept to be looked at."""
+    with contextlib.suppress(OSError):
+        path.rename(path.with_suffix(".unsettled"))
 
 
 def read(data: bytes) -> Left | None:

@@ -207,9 +207,13 @@ async def lease_messages(
     return fence, letters
 
 
+# Whoever writes several claims takes them in the order of their fences.
 RENEW = """
-UPDATE claims SET until = COALESCE($3, now()) + $2 WHERE fence = ANY ($1::bigint[]) AND until > COALESCE($3, now())
-RETURNING fence, extract(epoch FROM until - COALESCE($3, clock_timestamp()))::float8 AS seconds
+WITH ours AS MATERIALIZED (
+    SELECT fence FROM claims WHERE fence = ANY ($1::bigint[]) AND until > COALESCE($3, now()) ORDER BY fence FOR UPDATE
+)
+UPDATE claims SET until = COALESCE($3, now()) + $2 FROM ours WHERE claims.fence = ours.fence
+RETURNING claims.fence, extract(epoch FROM until - COALESCE($3, clock_timestamp()))::float8 AS seconds
 """
 
 
@@ -231,7 +235,10 @@ async def release(db: Connection, ids: Sequence[int], fence: int) -> None:
 
 
 CLOSE = """
-DELETE FROM claims WHERE fence = ANY ($1::bigint[])
+WITH ours AS MATERIALIZED (
+    SELECT fence FROM claims WHERE fence = ANY ($1::bigint[]) ORDER BY fence FOR UPDATE
+)
+DELETE FROM claims USING ours WHERE claims.fence = ours.fence
 """
 
 

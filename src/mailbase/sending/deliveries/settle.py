@@ -11,20 +11,24 @@ Going by what the table says of a letter, and the journal::
 The same where its lease ended before the journal was found, and the letter is in doubt for that: busy machines are late.
 """
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 from asyncpg import Record
 
-from mailbase.db import Connection
-from mailbase.sending.deliveries import counters, records
+from mailbase.db import CONNECTION_ERRORS, Connection
+from mailbase.sending.deliveries import counters, journal, records
 from mailbase.sending.deliveries.deliveries import moved
-from mailbase.sending.deliveries.journal import Key, Left, left_behind
+from mailbase.sending.deliveries.journal import Key, Left
 from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
+
+log = logging.getLogger(__name__)
 
 HELD: Final = """
 SELECT fence, egress, ids[:marked] AS marked, cardinality(ids) AS letters FROM claims WHERE fence = ANY($1::bigint[]) ORDER BY fence FOR UPDATE
@@ -87,8 +91,22 @@ TAKEN: Final = "taken; the worker that heard it died before it was written down"
 
 
 async def settle(db: Connection, folder: Path, *, slot: int) -> int:
-    """Settle the letters of all workers of this machine that died and left a journal; return how many."""
-    return sum([await _settle(db, left, slot=slot) for left in left_behind(folder)])
+    """Settle the letters of all workers of this machine that died and left a journal; return how many.
+
+    A journal nobody can make sense of is put aside: the ends of its leases decide then.
+    """
+    letters = 0
+    for path in journal.found(folder):
+        try:
+            with journal.left_behind(path) as left:
+                if left is not None:
+                    letters += await _settle(db, left, slot=slot)
+        except (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError, asyncpg.OperatorInterventionError):
+            raise
+        except Exception:
+            log.exception("%s cannot be settled; its worker's leases end as without it", path.name)
+            journal.set_aside(path)
+    return letters
 
 
 async def _settle(db: Connection, left: Left, *, slot: int) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from mailbase.db import CONNECTION_ERRORS, Pool
+from mailbase.db import CONNECTION_ERRORS, Connection, Pool
 from mailbase.sending.deliveries import leases, settle
 from mailbase.sending.warmup import judge as warmup_judge
 
@@ -41,29 +41,54 @@ SELECT clock_timestamp()
 """
 
 
+class Sweep:
+    """What one worker remembers between two sweeps."""
+
+    def __init__(self, *, slot: int, to_outbox: bool, journals: Path | None) -> None:
+        self._slot = slot
+        self._to_outbox = to_outbox
+        self._journals = journals
+        self._database = Clock()
+        self._behind = False
+        self._loop = asyncio.get_running_loop()
+        self._judged = self._loop.time() - JUDGE_EVERY
+
+    async def settle(self, db: Connection) -> None:
+        """Settle what dead workers of this machine left."""
+        if self._journals is not None and (settled := await settle.settle(db, self._journals, slot=self._slot)):
+            log.warning("%d letters were held by a worker that died; settled by its journal", settled)
+
+    async def expire(self, db: Connection) -> None:
+        """End the leases of those that are gone."""
+        if taken_back := await leases.expire(db, slot=self._slot):
+            log.warning("%d letters were held by a worker that is gone; taken back", taken_back)
+
+    async def look_at_the_clock(self, db: Connection) -> None:
+        """Let letters leave that were made before the clock was put back."""
+        if self._database.put_back(await db.fetchval(NOW), time.clock_gettime(time.CLOCK_BOOTTIME)):
+            log.warning("the clock of the database was put back")
+            self._behind = True
+        if self._behind:
+            self._behind = await leases.catch_up(db) > 0
+
+    async def judge(self, db: Connection) -> None:
+        """Judge warm-up days that are over, once a minute."""
+        if self._loop.time() - self._judged >= JUDGE_EVERY:
+            await warmup_judge.judge(db, to_outbox=self._to_outbox)
+            self._judged = self._loop.time()
+
+
 async def run(pool: Pool, *, slot: int, to_outbox: bool, stop: asyncio.Event, journals: Path | None = None) -> None:
     """Sweep until ``stop``; any number of workers may. ``journals``: where those of this machine keep theirs."""
-    judged = -JUDGE_EVERY
-    database = Clock()
-    behind = False
-    clock = asyncio.get_running_loop().time
+    sweep = Sweep(slot=slot, to_outbox=to_outbox, journals=journals)
     while not stop.is_set():
-        try:
-            async with pool.acquire() as db:
-                if journals is not None and (settled := await settle.settle(db, journals, slot=slot)):
-                    log.warning("%d letters were held by a worker that died; settled by its journal", settled)
-                if taken_back := await leases.expire(db, slot=slot):
-                    log.warning("%d letters were held by a worker that is gone; taken back", taken_back)
-                if database.put_back(await db.fetchval(NOW), time.clock_gettime(time.CLOCK_BOOTTIME)):
-                    log.warning("the clock of the database was put back")
-                    behind = True
-                if behind:
-                    behind = await leases.catch_up(db) > 0
-                if clock() - judged >= JUDGE_EVERY:
-                    await warmup_judge.judge(db, to_outbox=to_outbox)
-                    judged = clock()
-        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
-            log.warning("the sweep waits for the database: %s", error)
+        # Each on its own: what fails in one must not keep the others from their turn.
+        for step in (sweep.settle, sweep.expire, sweep.look_at_the_clock, sweep.judge):
+            try:
+                async with pool.acquire() as db:
+                    await step(db)
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+                log.warning("the sweep waits for the database: %s", error)
         try:
             async with asyncio.timeout(EVERY):
                 await stop.wait()
