@@ -12,7 +12,7 @@ from typing import Final
 from mailbase.reports.absent import absent
 from mailbase.reports.rules import candidates
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
-from mailbase.reports.wording import plain, spoken
+from mailbase.reports.wording import Phrases, plain, spoken
 
 # What must not stand before them is looked at afterwards: a pattern that begins with its digit is found much faster.
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
@@ -77,6 +77,35 @@ _FIRM: Final = frozenset({"2.2", "2.3", "3.4", "1.7", "1.8"})
 """Statuses no words overrule: whoever gives them has looked."""
 _VAGUE: Final = frozenset({"routing_errors", "transient_failure", "mailbox_unavailable", "bad_configuration"})
 """What a status may stand for while the words know better."""
+_ELSEWHERE: Final = frozenset(
+    {
+        "message_too_large",
+        "message_expired",
+        "no_answer_from_host",
+        "bad_connection",
+        "routing_errors",
+        "too_many_recipients",
+    }
+)
+"""What words say even beside a server's own "5.1.1"."""
+_PROHIBITED: Final = Phrases(
+    "blocked", "policy", "prohibited", "forbidden", "not authorized", "not permitted", "not allowed"
+)
+_DENIED: Final = Phrases(
+    *(
+        "relaying-issues",
+        "content-related",
+        "spam-related",
+        "blocked",
+        "policy",
+        "prohibited",
+        "forbidden",
+        "not authorized",
+        "not permitted",
+        "not allowed",
+    ),
+    *("denied", "access rejected", "message rejected", "mail rejected", "rejected by server", "message refused"),
+)
 _NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13"})
 """5.7.1 is given for unknown users too; 5.7.13 is a disabled account."""
 
@@ -170,22 +199,40 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
     if blamed:
         return blamed
     waiting = strong & {"dns_failure", "greylisted"}
-    if waiting:
-        return _first(waiting) or "dns_failure"
-    if detail == "2.0" and "@docomo.ne.jp" in text:
-        # The carrier says "Unknown user" with 5.2.0 when a reader's own filter refuses (moneytimes.jp/archives/185548).
-        return "mailbox_unavailable"
-    nobody = _nobody(strong, temporary=temporary)
-    if nobody:
-        return nobody
-    if detail == "4.1" and "policy_related" in weak:
-        return (
-            "invalid_recipient"  # "Recipient address rejected: Access denied": how Office 365 says that nobody is there
-        )
-    if by_status is not None and by_status not in _VAGUE and not (temporary and CLASS_OF[by_status] == "hard"):
+    certain = _first(waiting) or _known(detail, text, weak, temporary=temporary) or _nobody(strong, temporary=temporary)
+    if certain:
+        return certain
+    if by_status is not None and CLASS_OF[by_status] == "hard":
+        by_status = None if temporary else _doubted(by_status, status, text, strong, weak)
+    if by_status is not None and by_status not in _VAGUE:
         return by_status
     named = _first(strong) or (None if temporary or (by_status and by_status not in _VAGUE) else absent(text))
     return named or by_status or _little(code, detail, weak, temporary=temporary)
+
+
+def _known(detail: str, text: str, weak: frozenset[str], *, temporary: bool) -> str | None:
+    """Return what single providers are known to mean."""
+    if detail == "2.0" and "@docomo.ne.jp" in text:
+        # The carrier says "Unknown user" with 5.2.0 when a reader's own filter refuses (moneytimes.jp/archives/185548).
+        return "mailbox_unavailable"
+    if detail == "4.1" and not temporary and {"policy_related", "mailbox_unavailable"} <= weak:
+        # "Recipient address rejected: Access denied": how Office 365 says that nobody is there.
+        return "invalid_recipient"
+    return None
+
+
+def _doubted(by_status: str, status: str, text: str, strong: frozenset[str], weak: frozenset[str]) -> str:
+    """Return a hard status's reason, or what the reply names instead.
+
+    Servers without enhanced codes leave it to the sender's to make up a status, and sendmail makes 5.1.1 of any 550
+    after RCPT: such a status counts less than the words.
+    """
+    own = status in statuses(text)
+    return (
+        _first(strong & _ELSEWHERE if own else strong)
+        or (_first(weak & _SENDERS) if (_PROHIBITED if own else _DENIED).said_in(plain(text)) else None)
+        or by_status
+    )
 
 
 def _nobody(strong: frozenset[str], *, temporary: bool) -> str | None:

@@ -24,7 +24,12 @@ _LIES = re.compile(
 _SHORTENED = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
 _IN_REPLY = re.compile(r"in reply to [\w ]{2,40}? command")
 _TO_SENDER = re.compile(r"return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender")
-_ASIDES = ("unknown address error", "they may be blacklisted", "user does not exist, but will deliver to")
+_ASIDES = (
+    "unknown address error",
+    "not going to try again",
+    "they may be blacklisted",
+    "user does not exist, but will deliver to",
+)
 """What servers say besides the reason, and would be taken for one."""
 _APART = re.compile(r"[^\w]+|_+")
 
