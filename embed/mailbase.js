@@ -53,7 +53,7 @@ a{color:inherit}
       sheet.replaceSync(text);
       root.adoptedStyleSheets.push(sheet);
     } catch {
-      root.prepend(make("style", { nonce: script?.dataset.nonce || script?.nonce }, text));
+      (root.head || root).prepend(make("style", { nonce: script?.dataset.nonce || script?.nonce }, text));
     }
   };
   const tell = (place, name, detail) => place.dispatchEvent(new CustomEvent(`mailbase:${name}`, { bubbles: true, composed: true, cancelable: true, detail }));

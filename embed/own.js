@@ -3,6 +3,9 @@
 
 import { check, prove, send } from "./v1-send.js";
 
+// No more than that they can be told from the label; any rule of the page's own goes before it.
+const css = ":where(.mailbase-fault){display:block;color:color-mix(in oklab,#d3281c 80%,currentcolor)}";
+
 export const enhance = (form, config, kit) => {
   const { make } = kit;
   const names = [...config.fields.map(({ name }) => name), "interests", ...config.consents.map(({ purpose }) => `consent_${purpose}`)];
@@ -14,6 +17,7 @@ export const enhance = (form, config, kit) => {
   if (!say.isConnected) form.append(say);
   const meta = kit.about(form, "inline");
   const faults = [];
+  kit.dress(form.getRootNode(), css);
 
   const mark = (errors) => {
     for (const [place, input, before] of faults.splice(0)) {

@@ -15,11 +15,12 @@ dialog::backdrop{background:rgb(12 16 22/.55);animation:fade .3s}
 .bar .head{flex:1 1 17rem;margin:0;padding:0}
 .bar h2{font-size:1.1em}
 .bar form{flex:1 1 25rem;display:flex;flex-wrap:wrap;gap:.75rem;align-items:end}
-.bar .field{flex:1 1 15rem}
+.bar .field{flex:1 1 15rem;align-self:start}
 .bar [type=submit]{flex:1 0 auto}
 .bar fieldset,.bar .tick,.bar .note,.bar .say:not(:empty){flex:1 1 100%}
 @media(max-width:600px){.bar,div.popup,.slide_in{inset:auto 0 0;margin:0;width:100%;height:auto;max-height:55dvh;border-end-start-radius:0;border-end-end-radius:0}
-.over .inner{padding:1.25rem}}
+.over .inner{padding:1.25rem}
+.bar .head{padding-inline-end:2rem}}
 @keyframes rise{from{opacity:0;translate:0 1.25rem}}
 @keyframes fade{from{opacity:0}}`;
 
