@@ -38,6 +38,38 @@ async def test_a_relay_that_refuses_us_stops_and_says_why(db, database_url, tmp_
     await assert_counters(db, campaign_id)
 
 
+async def test_a_sender_that_is_refused_stops_its_own_domain_only(db, database_url, tmp_path):
+    """A relay that refuses one domain's sender stops that domain, with its words; the other's letters and messages go on."""
+    good, bad = await add_domain(db), await add_domain(db, "bad.example")
+    refused = await add_campaign(db, bad, await add_people(db, 30))
+    fine = await add_campaign(db, good, await add_people(db, 30, prefix="q"))
+    await messages.create(
+        db,
+        NewMessage(
+            kind="transactional", from_=Sender("", "a@bad.example"), to=addresses.parse("ann@example.com"), subject="s", text="t"
+        ),
+    )  # fmt: skip
+
+    def mail(_peer, line):
+        return "553 5.7.1 Sender address rejected: not owned by user" if "bad.example>" in line else "250 ok"
+
+    async with SmtpPeer({"MAIL": mail}) as peer:
+        with workers(1, database_url, tmp_path, smtp_port=peer.port):
+            await wait_for(lambda: is_final(db, fine))
+            await wait_for(lambda: db.fetchval("SELECT state = 'bounced' FROM deliveries WHERE message_id IS NOT NULL"))
+            await wait_for(lambda: db.fetchval("SELECT stopped_at IS NOT NULL FROM domains WHERE id = $1", bad))
+            await wait_for(lambda: states_are(db, refused, {"queued": 30}))
+    assert await states(db, fine) == {"sent": 30}
+    assert "not owned by user" in await db.fetchval("SELECT stopped_reason FROM domains WHERE id = $1", bad)
+    assert not await db.fetchval("SELECT count(*) FROM egress WHERE failures > 0")
+    assert await db.fetchval("SELECT max(attempts) FROM deliveries WHERE campaign_id = $1", refused) == 0
+
+
+async def states_are(db, campaign_id, expected):
+    """Whether a campaign's deliveries are in these states."""
+    return await states(db, campaign_id) == expected
+
+
 async def test_refused_recipients_are_told_apart(db, database_url, tmp_path):
     """An unknown user ends the subscriber; a mailbox that is busy is tried again later; the rest is sent."""
     domain_id = await add_domain(db)

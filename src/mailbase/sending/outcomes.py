@@ -7,6 +7,7 @@ A transport is handed a batch and reports exactly one :class:`Outcome` for each 
 ``refused``    refused for good, this letter alone (5xx at RCPT or later); ``bounce_class`` says which way
 ``deferred``   refused for now, this letter alone (4xx at RCPT or later)
 ``relay``      refused before a recipient was named, or nobody there: ours, not the letter's; try later
+``sender``     refused for good at MAIL for who it is from: its domain's matter, not the way out's
 ``not_sent``   the connection went before the content's end was written; the letter may be sent again
 ``unknown``    the content's end was written and no reply came: nobody can tell
 =============  =======================================================================================
@@ -17,7 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
-Kind = Literal["sent", "refused", "deferred", "relay", "not_sent", "unknown"]
+Kind = Literal["sent", "refused", "deferred", "relay", "sender", "not_sent", "unknown"]
 BounceClass = Literal["hard", "soft", "block"]
 Phase = Literal["connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "outbox"]
 
@@ -76,11 +77,11 @@ class Outcome(msgspec.Struct, gc=False):
     """The reply's text, or our own sentence when there was none."""
     phase: Phase
     bounce_class: BounceClass | None = None
-    """Set when ``kind`` is ``refused``."""
+    """Set when ``kind`` is ``refused`` or ``sender``."""
     retry_after: int | None = None
     """Seconds, when the other side said when to come back."""
     reason: str | None = None
-    """Why, in one word, when ``kind`` is ``refused`` or ``deferred``."""
+    """Why, in one word, when ``kind`` is ``refused``, ``deferred`` or ``sender``."""
     free: bool = False
     """True with ``deferred``: nothing was asked about this letter (its provider turned us away, or has no room), so the
     attempt does not count; ``retry_after`` says when to come back. True with ``not_sent``: we held it back ourselves."""

@@ -1,6 +1,7 @@
 """The recorder: gathers outcomes for a moment and writes them together; what cannot be written now is written later.
 
-It also tells the way out's row (:mod:`~mailbase.sending.relays.egress`) when it refuses us, and when it takes letters again.
+It also tells the way out's row (:mod:`~mailbase.sending.relays.egress`) when it refuses us, and when it takes letters again; and stops
+the domain whose sender is refused.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from mailbase.sending.deliveries.journal import Journal
 from mailbase.sending.deliveries.kept import Kept
 from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
+from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup.rules import TOTAL
@@ -175,6 +177,15 @@ class Recorder:
             self._troubled = True
             reason = f"{last.phase}: {last.code} {last.reply}" if last.code else f"{last.phase}: {last.reply}"
             await egress.stop(db, self._name, reason.replace("\0", "")[:500])
-        elif self._troubled and any(outcome.kind != "not_sent" for _, outcome in batch):
+        of_senders = {
+            letter.domain_id: f"The way out {self._name!r} refuses letters from this domain: {outcome.code} {outcome.reply}"[
+                :500
+            ]
+            for letter, outcome in batch
+            if outcome.kind == "sender" and letter.domain_id is not None and letter.campaign_id is not None
+        }
+        if of_senders:
+            await domain_stops.stop(db, {id: why.replace("\0", "") for id, why in of_senders.items()})
+        if not refusals and self._troubled and any(outcome.kind != "not_sent" for _, outcome in batch):
             await egress.clear(db, self._name)
             self._troubled = False

@@ -1,7 +1,7 @@
 """The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
 
 ``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt ·
-``failed`` after the last · back to ``queued`` when the refusal was ours · ``unknown`` when nobody can tell, unless its campaign (or
+``failed`` after the last · back to ``queued`` when the refusal was ours, or of our sender · ``unknown`` when nobody can tell, unless its campaign (or
 a message) promises *at least once*: that goes out again.
 
 Only while the lease holds. An answer that arrives after it was ended still counts, as long as no other lease was lost with the
@@ -84,9 +84,11 @@ def fate(
             return Fate("sent")
         case "refused":
             return Fate("bounced", reason=outcome.reason or "uncategorized")
+        case "sender" if letter.campaign_id is None:
+            return Fate("bounced", reason=outcome.reason)
         case "unknown" if not at_least_once:
             return Fate("unknown", reason="no_reply")
-        case "relay":
+        case "relay" | "sender":
             return Fate("queued", wait=0, burnt=False)
         case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
             return Fate("queued", wait=0 if outcome.free else 1, burnt=False)

@@ -192,6 +192,9 @@ class Site:
     def judged(self, outcome: Outcome) -> Outcome:
         """Learn from what a connection reports, and say what it means where one provider among many said it."""
         lane = self.lane
+        if outcome.kind == "sender":
+            # One of many sites: what it means for the domain the rules on replies say.
+            outcome = msgspec.structs.replace(outcome, kind="refused")
         if outcome.kind == "relay":
             lane.pause(outcome.reply, outcome.code, outcome.retry_after)
             return msgspec.structs.replace(

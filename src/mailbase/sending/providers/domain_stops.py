@@ -1,6 +1,6 @@
 """A stop of a domain: a provider refused its authentication, so its campaigns wait until the owner has put it right.
 
-    going ── 5.7.26, 5.7.515 … (a reply rule) ──▶ stopped, with the reason in words ── resumed by hand ──▶ going
+    going ── 5.7.26, 5.7.515 … (a reply rule), or a relay that refuses its sender ──▶ stopped, with the reason in words ── resumed by hand ──▶ going
 
 Not a matter of reputation but of set-up: every further letter would be refused too, and remembered. Messages to one person still
 go out. The lease of campaigns looks at ``domains.stopped_at``.

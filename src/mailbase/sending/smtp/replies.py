@@ -44,6 +44,22 @@ class Reply(msgspec.Struct):
         return f"{self.code} {self.text}".strip()
 
 
+_SENDER_STATUS = re.compile(r"[45]\.(1\.[78]|7\.(2\d|30|32|40|60|509|515))")
+_SENDER_WORDS = re.compile(r"\b(sender|mail from|from address|return.path|envelope.from|identity)\b", re.IGNORECASE)
+_CLIENT_WORDS = re.compile(
+    r"\b(ip|client|host|blocked using|block ?list(ed)?|black ?list(ed)?|rbl|dnsbl|reputation)\b", re.IGNORECASE
+)
+
+
+def about_the_sender(code: int, enhanced: str | None, text: str) -> bool:
+    """Tell a refusal at MAIL of who the letter is from, which another domain's letters would not get, from one of us."""
+    if enhanced is not None and _SENDER_STATUS.fullmatch(enhanced):
+        return True
+    if code < 500 or _CLIENT_WORDS.search(text):
+        return False
+    return code == 553 or _SENDER_WORDS.search(text) is not None
+
+
 @lru_cache(maxsize=256)
 def enhanced_status(text: str) -> str | None:
     """Return the first RFC 3463 status in a reply's text, such as ``5.1.1``."""
@@ -81,8 +97,11 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
     enhanced = enhanced_status(text)
     too_big = phase == "mail" and (code == 552 or enhanced == "5.3.4")
     kind: Kind
-    if code in _OURS or (phase == "mail" and not too_big):
+    if code in _OURS:
         kind = "relay"
+    elif phase == "mail" and not too_big:
+        ours = not about_the_sender(code, enhanced, text)
+        kind = "relay" if ours or code == 421 else "sender" if code >= 500 else "deferred"
     elif 500 <= code < 600:
         kind = "refused"
     elif 400 <= code < 500:
@@ -91,6 +110,8 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
         # A server that answers content with 1xx or 3xx has taken it or not; before the content nothing was sent.
         kind = "unknown" if phase == "content" else "relay"
     bounce_class, reason = classify(code, enhanced, text, phase) if kind in {"refused", "deferred"} else (None, None)
+    if kind == "sender":
+        bounce_class, reason = "block", "sender_refused"
     return Outcome(
         envelope.delivery_id,
         kind,
@@ -98,7 +119,7 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
         enhanced,
         text,
         phase,
-        bounce_class=bounce_class if kind == "refused" else None,
+        bounce_class=None if kind == "deferred" else bounce_class,
         reason=reason,
         retry_after=wait_seconds(text) if kind in {"deferred", "relay"} else None,
     )
