@@ -130,7 +130,7 @@ def absent(text: str) -> str | None:
         near = [*words[max(0, at - BEFORE) : at], *after]
         if any(map(_DOMAIN.match, near)) and reason == "invalid_recipient":
             return "bad_domain"
-        if any(map(_PERSON.match, near)) or (reason == "invalid_recipient" and ADDRESS in near):
+        if any(map(_PERSON.match, near)) or ADDRESS in near:
             return reason
     return None
 

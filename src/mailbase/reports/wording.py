@@ -31,6 +31,12 @@ _ASIDES = (
     "user does not exist, but will deliver to",
 )
 """What servers say besides the reason, and would be taken for one."""
+_UNKNOWN_WHAT = re.compile(
+    r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client|problem|cause)\b"
+)
+_SAID = re.compile(r"\b(?:said|reason|error message|diagnostic|server (?:replied|response|returned))\b[^\n:.]{0,12}:")
+STOP = "zstopz"
+"""Stands where a server's own words end and a quotation begins: no phrase goes across."""
 _APART = re.compile(r"[^\w]+|_+")
 
 
@@ -51,12 +57,16 @@ def plain(text: str) -> str:
     for aside in _ASIDES:
         if aside in text:
             text = text.replace(aside, " ")
+    if "unknown" in text:
+        text = _UNKNOWN_WHAT.sub(" ", text)
     # What follows these words is the reason; the words themselves are none.
     text = text.replace("recipient address rejected", "recipient declined")
     if "in reply to" in text:
         text = _IN_REPLY.sub(" ", text)
     if "sender" in text:
         text = _TO_SENDER.sub(" returned ", text)
+    if ":" in text:
+        text = _SAID.sub(f" {STOP} ", text)
     words: list[str] = []
     for word in _SHORTENED.sub("", text).split():
         if word.isalpha():
@@ -109,7 +119,7 @@ def spoken(wanted: Phrase, words: str) -> bool:
         for other in others:
             # Two pieces may share the space between them.
             next_at = words.find(other, at - 1, at + wanted.gap + len(other))
-            if next_at < 0:
+            if next_at < 0 or STOP in words[at:next_at]:
                 break
             at = next_at + len(other)
         else:
