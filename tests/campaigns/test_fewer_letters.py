@@ -268,3 +268,24 @@ async def test_a_letter_that_was_put_back_holds_no_other(db, domain, people, wri
     await db.execute("UPDATE campaigns SET status = 'paused', paused_from = 'sending' WHERE id = $1", first.id)
     assert await mark(db, domain, first, [one], capped=False) == set()
     assert await mark(db, domain, second, [other], capped=False) == {other.id}
+
+
+async def test_two_workers_at_once_mark_one_letter_a_choosy_reader(pool, db, domain, people, written):
+    """Both letters waited out a pause, both are marked in the same moment: each reader gets one, and the other is skipped."""
+    crowd = await people(20)
+    await db.execute("UPDATE subscribers SET frequency = 'weekly'")
+    campaigns = [await written(), await written()]
+    letters = [[await leased(db, campaign, who) for who in crowd] for campaign in campaigns]
+
+    async def worker(number, few):
+        async with pool.acquire() as own:
+            return await mark(own, domain, campaigns[number], few, capped=False)
+
+    went: set[int] = set()
+    for at in range(0, len(crowd), 2):
+        for found in await asyncio.gather(*(worker(number, letters[number][at : at + 2]) for number in (0, 1))):
+            went |= found
+    counted = await db.fetch(
+        "SELECT count(*) AS n FROM deliveries WHERE id = ANY($1::bigint[]) GROUP BY subscriber_id", list(went)
+    )
+    assert [row["n"] for row in counted] == [1] * len(crowd)

@@ -173,7 +173,7 @@ CASES = {
     "lease": (leases.LEASE_CAMPAIGN, [CURRENT, *LANES], QUEUE),
     "lease of messages": (leases.LEASE_MESSAGES, [64, None], {"deliveries_due_messages"}),
     "expire": (leases.EXPIRE, [None, 20, 2 * LEASE], KEY),
-    "mark": (marks.MARK_ALL, [BATCH, ["p@d.example"] * 64, CURRENT, None, FENCE, "none"], PERSONAL),
+    "mark": (marks.MARK_ALL, [BATCH, ["p@d.example"] * 64, CURRENT, None, FENCE, "none"], KEY | {"deliveries_subscriber"}),
     "look": (marks.FINE, [BATCH, ["p@d.example"] * 64, CURRENT, None], PERSONAL),
     "judge": (marks.JUDGE_CAMPAIGN, [BATCH, CURRENT, None], PERSONAL),
     "postpone": (marks.POSTPONE, [BATCH[0], None], KEY),

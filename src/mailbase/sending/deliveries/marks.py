@@ -64,6 +64,21 @@ WHERE delivery.id = letter.id AND delivery.state::text IN ('queued', 'deferred')
   )
 """
 
+# Two marks at once do not see each other. So who asked for fewer and has another letter waiting, marked or not, is never marked by one
+# statement: that takes a lock first, and looks then, with a snapshot younger than what the lock's last holder did.
+_MARKED = " AND EXISTS (SELECT FROM claims AS other WHERE earlier.id = ANY (other.ids[:other.marked]) AND earlier.id <> ALL (other.aside))"
+ALONE = FINE.replace(_MARKED, "")
+
+TAKE_TURNS = """
+SELECT pg_advisory_xact_lock(7236525) FROM (
+  SELECT FROM deliveries AS delivery, subscribers AS subscriber
+  WHERE delivery.id = ANY($1::bigint[]) AND subscriber.id = delivery.subscriber_id AND subscriber.frequency <> 'all' AND EXISTS (
+    SELECT FROM deliveries AS earlier
+    WHERE earlier.subscriber_id = subscriber.id AND earlier.campaign_id <> $2 AND earlier.state::text IN ('queued', 'deferred')
+      AND earlier.campaign_id = ANY (ARRAY(SELECT id FROM campaigns WHERE status <> 'draft' AND finished_at IS NULL)))
+  LIMIT 1) AS anybody
+"""
+
 # The usual batch, in one statement that commits by itself: nothing holds the domain back, and every letter is fine.
 MARK_ALL = f"""
 UPDATE claims SET marked = marked + cardinality($1::bigint[])
@@ -72,7 +87,7 @@ WHERE fence = $5 AND until > COALESCE($4, now()) AND ids[marked + 1 : marked + c
     SELECT CASE WHEN restricted THEN 'held' ELSE preset END
     FROM warmups WHERE domain_id = (SELECT domain_id FROM campaigns WHERE campaigns.id = $3)
   ), $6) = 'none'
-  AND (SELECT count(*) FROM ({FINE}) AS fine) = cardinality($1::bigint[])
+  AND (SELECT count(*) FROM ({ALONE}) AS fine) = cardinality($1::bigint[])
 RETURNING fence
 """  # noqa: S608  (both parts are ours)
 
@@ -149,6 +164,7 @@ async def mark_campaign(
     async with db.transaction():
         if not await db.fetch(OWN, fence, ids, now):
             return Marked(set())
+        await db.execute(TAKE_TURNS, ids, campaign_id)
         fine = {row["id"] for row in await db.fetch(FINE, ids, emails, campaign_id, now)}
         judged = await db.fetch(JUDGE_CAMPAIGN, [id for id in ids if id not in fine], campaign_id, now)
         wanted: dict[str, list[int]] = {}
