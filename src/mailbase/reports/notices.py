@@ -11,16 +11,22 @@ MOST_RECIPIENTS = 200
 LONGEST_NOTICE = 32_000
 
 _A = ADDRESS.pattern
+
+
+def _named(sign: str) -> str:
+    """Return a pattern of an address that follows a word for a recipient and a sign."""
+    return rf"(?:RCPT[ \t]+TO:?|generated[ \t]+from|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*{sign}[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})"
+
+
 _STANDS_OUT = (
     re.compile(
         rf"^[ \t>*\[(]*[\"']?(?:<(?:smtp:|mailto:)?({_A})>|({_A}))[\"'\])]?[ \t]*(?:\(.{{0,200}}\))?[ \t]*(?::|\.\.\.|$|[ \t]-[ \t]|;|,?[ \t]+on[ \t]|[ \t]{{2,}}|[ \t]*=>|[ \t]*\|)",
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
-    re.compile(
-        rf"(?:RCPT[ \t]+TO:?|generated[ \t]+from|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*[:=]?[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})",
-        re.IGNORECASE | re.UNICODE,
-    ),
+    re.compile(_named("[:=]"), re.IGNORECASE | re.UNICODE),
+    re.compile(_named("[:=]?"), re.IGNORECASE | re.UNICODE),
 )
+"""Alone on its line; after a label and its colon; after a word for a recipient. The first that finds anybody counts."""
 _SENDING = re.compile(
     r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
     re.IGNORECASE,
@@ -54,7 +60,7 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
                 one.strip(".")
                 for groups in pattern.findall(text)
                 for one in ((groups,) if isinstance(groups, str) else groups)
-                if one and one.strip(".").casefold() not in not_them
+                if one and not one.strip(".").startswith("@") and one.strip(".").casefold() not in not_them
             )
             people = [one for one in found if not MACHINES.match(one)]
             if people:
