@@ -36,6 +36,7 @@ from mailbase.sending.dispatch.compose import Streams
 from mailbase.sending.dispatch.crew import Crew
 from mailbase.sending.dispatch.lanes import CampaignSource, MessageSource
 from mailbase.sending.dns import DnsResolver
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.providers import lookup as provider_lookup
 from mailbase.sending.providers import providers
 from mailbase.sending.providers.lookup import DnsHosts
@@ -112,6 +113,7 @@ class Worker:
         self._resolver = DnsResolver(settings.dns_servers)
         streams = Streams(public_url=settings.public_url, tokens=tokens)
         self._providers = Providers()
+        self._parts = Parts(settings.workers)
         self._journals = settings.data_dir / journal.FOLDER
         self._journal = Journal(self._journals)
         self._crew = Crew(
@@ -129,6 +131,7 @@ class Worker:
             slot=self._slot,
             lease=lease,
             journal=self._journal,
+            parts=self._parts,
         )
 
     async def run(self) -> None:
@@ -151,6 +154,8 @@ class Worker:
             provider_lookup.run(self._pool, DnsHosts(self._settings.dns_servers), stop=stop),
             reading.run(self._pool, self._tokens, self._resolver, slot=self._slot, stop=stop),
         ]
+        if self._settings.mx is not None:
+            side.append(self._parts.run(self._settings.database_url or "", stop=stop))
         if self._settings.redis_url:
             side.append(arq_worker.run(self._pool, self._erasure_key, self._settings.redis_url, stop=stop))
         sides = [asyncio.create_task(self._until_stop(part)) for part in side]

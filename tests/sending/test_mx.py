@@ -2,6 +2,7 @@
 # ruff: noqa: SIM117  (a peer listens where its world says)
 
 import asyncio
+import contextlib
 import ssl
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,11 @@ import dns.rcode
 import pytest
 import trustme
 
+from mailbase.db import connect
+from mailbase.sending.mx import parts
 from mailbase.sending.mx.dial import opportunistic
 from mailbase.sending.mx.mx_dns import DnsMxResolver, forget_old
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.mx.transport import Directory
 from mailbase.sending.providers.providers import Limits
 from sending.mx_kit import BODY, Table, envelope, hosts, policy, policy_server, server_tls, world
@@ -304,11 +308,37 @@ async def test_a_suspended_provider_gets_nothing():
 
 
 async def test_limits_are_shared_by_workers():
-    """Each of several workers keeps its part of a provider's connections, at least one."""
-    async with world(hosts("example.com", "127.0.0.1"), providers=Table(big=Limits(connections=8)), workers=4) as place:
+    """Each of several workers keeps its part of a provider's connections; where there is none for it, it leaves the letters to the others."""
+    limits = Table(big=Limits(connections=8), narrow=Limits(connections=1))
+    async with world(hosts("example.com", "127.0.0.1"), providers=limits, parts=Parts(4)) as place:
         async with peer(place) as server:
             await place.send(*[envelope(f"u{n}@example.com", provider="big") for n in range(100)])
             assert server.most_open <= 2
+            before = server.connections
+            (outcome,) = await place.send(envelope(provider="narrow"))
+            assert (outcome.kind, outcome.reason, outcome.free) == ("deferred", "busy", True)
+            assert "narrow" in place.transport.full()
+            assert server.connections == before
+
+
+@pytest.mark.parametrize("expected", [1, 2, 4])
+async def test_the_parts_of_all_workers_are_never_more_than_the_whole(database_url, expected):
+    """Three workers on any machines know of each other; their parts add up to the limit, or less where more are expected."""
+    workers = [Parts(expected) for _ in range(3)]
+    for whole in range(12):
+        assert expected == 1 or sum(one.of(whole) for one in workers[:expected]) <= whole
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = [await connect(database_url) for _ in workers]
+        for session in sessions:
+            stack.push_async_callback(session.close)
+        locks = [await session.fetchval(parts.TAKE, parts.LOCKS) for session in sessions]
+        assert sorted(locks) == [0, 1, 2]
+        for one, session, lock in zip(workers, sessions, locks, strict=True):
+            await one.look(session, lock)
+        for whole in range(12):
+            found = sum(one.of(whole) for one in workers)
+            assert found == whole if expected < 4 else whole - 2 <= found <= whole
+        assert sum(one.rate(60) for one in workers) <= 60
 
 
 async def test_messages_go_before_campaigns():

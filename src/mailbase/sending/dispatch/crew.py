@@ -27,6 +27,7 @@ from mailbase.sending.dispatch.dispatcher import Dispatcher
 from mailbase.sending.dispatch.lanes import CampaignSource, MessageSource
 from mailbase.sending.dispatch.transport import Transport, parts_of, ways
 from mailbase.sending.labels import labels_for
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.providers.providers import Providers
 from mailbase.sending.relays import relays
 from mailbase.sending.relays import shares as relay_shares
@@ -116,6 +117,7 @@ class Crew:
         slot: int,
         lease: timedelta,
         journal: Journal | None = None,
+        parts: Parts | None = None,
     ) -> None:
         """``pool`` is for looking at relays, ``letters`` for everything about letters; the sources lack only their way out."""
         self._settings = settings
@@ -127,6 +129,7 @@ class Crew:
         self._slot = slot
         self._lease = lease
         self._journal = journal or Journal(None)
+        self._parts = parts
         self._ways: dict[str, Way] = {}
         self._late: list[Way] = []
         """Let go of while their last outcomes could not be written."""
@@ -146,7 +149,7 @@ class Crew:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until ``stop``, then come to rest; what breaks is raised."""
-        out = ways(self._settings, self._pool, self._providers)
+        out = ways(self._settings, self._pool, self._providers, parts=self._parts)
         host = self._settings.smtp.host if self._settings.smtp else None
         for way in out.campaigns:
             self._hire(way.name, [out.messages] if way is out.campaigns[0] else [], way, host)

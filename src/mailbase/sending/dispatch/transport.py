@@ -9,6 +9,7 @@ import msgspec
 from mailbase.config import Relay, Settings
 from mailbase.db import Pool
 from mailbase.sending.mx.mx_dns import DnsMxResolver
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.mx.transport import Directory, MxTransport
 from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
 from mailbase.sending.providers.providers import Providers
@@ -58,7 +59,12 @@ def from_settings(settings: Settings, *, context: ssl.SSLContext | None = None) 
 
 
 def mx_transports(
-    settings: Settings, pool: Pool | None, providers: Providers, *, context: ssl.SSLContext | None = None
+    settings: Settings,
+    pool: Pool | None,
+    providers: Providers,
+    *,
+    parts: Parts | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> list[MxTransport]:
     """Return a way out for each source address; they share what they know. ``pool``: shares it with all workers, too."""
     mx = settings.mx
@@ -69,18 +75,18 @@ def mx_transports(
     directory = Directory(DnsMxResolver(settings.dns_servers), pool, allow_private=private, context=context)
     return [
         MxTransport(
-            mx, directory, providers, hostname=settings.hostname, source=source, workers=settings.workers,
+            mx, directory, providers, hostname=settings.hostname, source=source, parts=parts or Parts(settings.workers),
             allow_private=private, context=context,
         )
         for source in mx.sources or (None,)
     ]  # fmt: skip
 
 
-def ways(settings: Settings, pool: Pool, providers: Providers) -> Ways:
+def ways(settings: Settings, pool: Pool, providers: Providers, *, parts: Parts | None = None) -> Ways:
     """Return this worker's ways out: its share of a relay's connections, a few of them for messages alone."""
     relay = settings.smtp
     if settings.mx is not None:
-        found = mx_transports(settings, pool, providers)
+        found = mx_transports(settings, pool, providers, parts=parts)
         return Ways(found[0].urgent(), found)
     if relay is None:
         return Ways(from_settings(settings), [from_settings(settings)])

@@ -52,7 +52,9 @@ class Lane:
         self._paused_until = 0.0
         self._reopen_at = 0.0
         self._failures = 0
-        self._why = ""
+        self._why = ("", 0)
+        self._others_have_it = False
+        """The provider takes fewer connections than there are workers, and none is ours."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._done: deque[float] = deque(maxlen=64)
@@ -71,11 +73,12 @@ class Lane:
         return self._limits
 
     def _apply(self) -> None:
-        limits, workers = self._limits, self.house.workers
-        self._concurrency.limit = max(limits.connections // workers, 1)
-        self._letters.per_minute = None if limits.letters_per_minute is None else limits.letters_per_minute / workers
-        per_minute = limits.connections_per_minute
-        self._opens.per_minute = None if per_minute is None else per_minute / workers
+        limits, parts = self._limits, self.house.parts
+        connections = parts.of(limits.connections)
+        self._others_have_it = connections == 0
+        self._concurrency.limit = connections
+        self._letters.per_minute = parts.rate(limits.letters_per_minute)
+        self._opens.per_minute = parts.rate(limits.connections_per_minute)
         self._opens.burst = self._concurrency.limit
 
     @property
@@ -102,7 +105,7 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether more letters would only come back."""
-        return bool(self.paused or self.suspended) or self.waiting >= max(
+        return bool(self.paused or self.suspended or self._others_have_it) or self.waiting >= max(
             self.rate * HOLD / 2, 4 * self._concurrency.limit
         )
 
@@ -121,7 +124,10 @@ class Lane:
         if suspended := self.suspended:
             ticket.defer("suspended", f"nothing is sent to {self.name} for now", min(suspended, 900), free=True)
         elif paused := self.paused:
-            ticket.defer("turned_away", self._why, paused, free=True)
+            why, code = self._why
+            ticket.defer("turned_away", why, paused, free=True, code=code)
+        elif self._others_have_it:
+            ticket.defer("busy", f"other workers have the connections to {self.name}", BUSY[0], free=True)
         else:
             site = self.sites.get(route.site)
             if site is None:
@@ -147,7 +153,7 @@ class Lane:
     def may_send(self) -> bool:
         """Take leave to send one letter, as the pace allows."""
         now = self._loop.time()
-        if self.suspended or self.paused:
+        if self.suspended or self.paused or self._others_have_it:
             return False
         wait = self._letters.wait(now)
         if wait > 0:
@@ -168,7 +174,7 @@ class Lane:
 
     def serve(self) -> None:
         """Wake idle connections, then open as many as letters and limits ask for, sites in turn."""
-        if self.house.closed or not any(site.waiting for site in self.sites.values()):
+        if self.house.closed or self._others_have_it or not any(site.waiting for site in self.sites.values()):
             return
         if wait := max(self.suspended, self.paused):
             self._serve_in(wait)
@@ -240,7 +246,7 @@ class Lane:
         seconds = max(min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE), min(asked or 0, LONGEST_PAUSE))
         self._failures = min(self._failures + 1, 10)
         self._paused_until = self._loop.time() + seconds
-        self._why = why
+        self._why = (why, code)
         for site in list(self.sites.values()):
             for ticket in site.empty():
                 ticket.defer("turned_away", why, seconds, free=True, code=code)

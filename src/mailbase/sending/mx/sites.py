@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from mailbase.sending.mx.dial import Demand, Dialer, NotOurs, Open, TurnedAway, Unreached
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.mx.route import Route
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.providers.providers import Limits
@@ -67,7 +68,7 @@ class House(Protocol):
 
     dialer: Dialer
     timeouts: Timeouts
-    workers: int
+    parts: Parts
     closed: bool
 
     def limits(self, lane: str) -> Limits:

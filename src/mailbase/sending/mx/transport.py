@@ -20,6 +20,7 @@ from mailbase.sending.mx.dial import BrokenTls, Dialer
 from mailbase.sending.mx.lanes import HOLD, Lane
 from mailbase.sending.mx.mta_sts import Policies
 from mailbase.sending.mx.mx_dns import Answers, MxResolver
+from mailbase.sending.mx.parts import Parts
 from mailbase.sending.mx.route import NoRoute, Route, find
 from mailbase.sending.mx.sites import Ticket
 from mailbase.sending.outcomes import Envelope, OnOutcome
@@ -61,13 +62,13 @@ class MxTransport:
     """A :class:`~mailbase.sending.dispatch.transport.Transport` to everybody's mail hosts."""
 
     def __init__(
-        self, mx: Mx, directory: Directory, providers: Providers, *, hostname: str, source: str | None = None, workers: int = 1,
+        self, mx: Mx, directory: Directory, providers: Providers, *, hostname: str, source: str | None = None, parts: Parts | None = None,
         allow_private: bool = False, context: ssl.SSLContext | None = None, timeouts: Timeouts | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
-        """``hostname`` is our EHLO name; ``workers`` share every provider's limits; ``context`` verifies where that is demanded."""
+        """``hostname`` is our EHLO name; ``parts``: ours of every provider's limits; ``context`` verifies where that is demanded."""
         self.name = f"mx:{source}" if source else "mx"
         self.timeouts = timeouts or Timeouts()
-        self.workers = workers
+        self.parts = parts or Parts()
         self.closed = False
         self.dialer = Dialer(
             directory.answers, directory.broken, hostname=hostname, port=mx.port, source=source, private=allow_private,
