@@ -5,6 +5,10 @@ import sys
 from datetime import UTC, datetime
 
 from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.outlook import outlook
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 
 async def domain(client, **more):
@@ -53,7 +57,7 @@ async def test_the_owner_overrides_and_the_history_tells(client):
     )
     assert (by_name["yahoo"]["level"], by_name["yahoo"]["cap"]) == (3, 30)
     assert (by_name["apple"]["state"], by_name["apple"]["cap"]) == ("paused", 0)
-    assert shown["provider_caps"] == {"mail.ru": 7, "yahoo": 30}
+    assert shown["provider_caps"] == {"mailru": 7, "yahoo": 30}
     paused = (await client.patch(f"{path}/warmup", json={"state": "paused"})).json()
     assert (paused["state"], paused["cap_today"]) == ("paused", 0)
     resumed = (await client.patch(f"{path}/warmup", json={"state": "warming", "hold": False})).json()
@@ -68,14 +72,32 @@ async def test_the_owner_overrides_and_the_history_tells(client):
 
 
 async def test_what_cannot_be_is_refused(client):
-    """A preset without its schedule, an unknown rule, a bad provider, a domain that is not there."""
+    """A preset without its schedule, an unknown rule, a provider nobody is called, a domain that is not there."""
     path = await domain(client)
     assert (await client.patch(f"{path}/warmup", json={"preset": "custom"})).status_code == 422
     assert (await client.patch(f"{path}/warmup", json={"rules": {"active_hours": 0}})).status_code == 422
     assert (await client.patch(f"{path}/warmup", json={"rules": {"nonsense": 1}})).status_code == 400
     assert (await client.patch(f"{path}/warmup", json={"providers": [{"provider": "No!"}]})).status_code == 422
+    for change in ({"providers": [{"provider": "nosuch", "level": 4}]}, {"provider_caps": {"gogle": 5}}):
+        refused = await client.patch(f"{path}/warmup", json=change)
+        assert refused.status_code == 422
+        assert "unknown_provider" in refused.text
+        assert "google" in refused.text
     assert (await client.get("/v1/domains/999/warmup")).status_code == 404
     assert (await client.get("/v1/domains/999/warmup/history")).status_code == 404
+
+
+async def test_each_way_out_counts_before_the_first_letter(client, db):
+    """With named relays beside our own the caps of all of them are shown and forecast, by their weights, though nothing was sent yet."""
+    domain_id = int((await domain(client)).rpartition("/")[2])
+    await db.execute(
+        "INSERT INTO relays (name, host, port, tls, weight, enabled) VALUES ('ra', 'a', 25, 'none', 2, true), ('rb', 'b', 25, 'none', 1, false)"
+    )
+    assert (await warmup.get(db, domain_id, to_outbox=False)).cap_today == 400
+    shown = await warmup.detail(db, domain_id, to_outbox=False)
+    assert [(one.provider, one.egress) for one in shown.providers] == [("*", "ra"), ("*", "relay")]
+    plan = await outlook(db, domain_id, {"google": 600}, START, to_outbox=False, grow=False, spread=False)
+    assert [(day.count, day.cap) for day in plan.days] == [(400, 400), (200, 200)]
 
 
 async def test_ceilings_bind_a_domain_without_warm_up(client, db):

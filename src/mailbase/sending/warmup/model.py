@@ -48,17 +48,18 @@ class Plan(Struct, frozen=True):
 class _Window:
     """What one key took, ten minutes by ten minutes."""
 
-    __slots__ = ("all", "day", "hour", "key", "recent", "used")
+    __slots__ = ("counts", "day", "key", "recent", "used")
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, counts: timedelta) -> None:
         self.key = key
+        self.counts = counts
         self.day: deque[tuple[datetime, int]] = deque()
         self.recent: deque[tuple[datetime, int]] = deque()
         self.used = 0
 
     def move(self, now: datetime) -> None:
         key = self.key
-        while self.day and self.day[0][0] <= now - DAY:
+        while self.day and self.day[0][0] <= now - self.counts:
             key.day -= self.day.popleft()[1]
         while self.recent and self.recent[0][0] <= now - HOUR:
             key.hour -= self.recent.popleft()[1]
@@ -74,7 +75,7 @@ class _Window:
 
     def expires(self) -> list[datetime]:
         """Return when the oldest that counts for a day, and for an hour, no longer does."""
-        found = [self.day[0][0] + DAY] if self.day else []
+        found = [self.day[0][0] + self.counts] if self.day else []
         return found + ([self.recent[0][0] + HOUR] if self.recent else [])
 
 
@@ -102,14 +103,18 @@ def play(
     taken: Iterable[tuple[str, datetime, int]] = (),
     gone: Mapping[str, int] | None = None,
     grow: bool = True,
+    counts: timedelta = DAY,
 ) -> Plan:
     """Play ``demand`` letters by provider from ``start`` on.
 
     ``keys``: where each provider and the total (``*``) stand, with nothing counted yet; ``taken``: what was taken lately, as
     (provider, bucket, letters), oldest first; ``gone``: how many letters of the campaign each had already. Without ``grow`` today's caps hold for ever.
+    ``counts``: how long a letter counts against a day's cap.
     """
     left = gathered(demand)
-    windows = {provider: _Window((keys or {}).get(provider) or Key(provider=provider)) for provider in (TOTAL, *left)}
+    windows = {
+        provider: _Window((keys or {}).get(provider) or Key(provider=provider), counts) for provider in (TOTAL, *left)
+    }
     for provider, bucket, n in taken:
         if provider in windows:
             windows[provider].take(bucket, n)
@@ -125,7 +130,7 @@ def play(
         last = now + timedelta(seconds=sum(moved.values()) / A_SECOND) if moved else last
         following = _next(windows, now, sent=bool(moved))
         if not left or following is None or following.date() > now.date():
-            days += _day(chosen, windows, now, today, waiting=left)
+            days += _day(chosen, windows, now, today, start=start, waiting=left)
             today = {}
             if left and following is not None:
                 # The judge comes at midnight, and nothing is taken before it has been.
@@ -193,17 +198,24 @@ def _midnight(now: datetime) -> datetime:
 
 
 def _day(
-    chosen: Chosen, windows: Mapping[str, _Window], now: datetime, today: dict[str, int], *, waiting: Mapping[str, int]
+    chosen: Chosen,
+    windows: Mapping[str, _Window],
+    now: datetime,
+    today: dict[str, int],
+    *,
+    start: datetime,
+    waiting: Mapping[str, int],
 ) -> list[PlannedDay]:
     if not today:
         return []
+    minutes = min((_midnight(now) - start).total_seconds() / 60, 24 * 60)
     caps = {provider: warmup_keys.cap_of(chosen, window.key, now) for provider, window in windows.items()}
     limited = [
         provider
         for provider, cap in sorted(caps.items())
         if cap is not None
         and (waiting if provider == TOTAL else waiting.get(provider))
-        and windows[provider].used >= FULL * warmup_rules.possible(cap)
+        and windows[provider].used >= FULL * warmup_rules.possible(cap, minutes)
     ]
     total = caps[TOTAL]
     return [

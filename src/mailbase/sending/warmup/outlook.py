@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import msgspec
 
 from mailbase.db import Connection
 from mailbase.sending.warmup import model as warmup_model
 from mailbase.sending.warmup import take as warmup_take
-from mailbase.sending.warmup import warmup
 from mailbase.sending.warmup.keys import Key
 from mailbase.sending.warmup.model import Plan, PlannedDay
 from mailbase.sending.warmup.rules import TOTAL
+from mailbase.sending.warmup.ways import ways
 
 TAKEN = """
 SELECT provider, bucket, taken FROM allowances
@@ -32,20 +32,26 @@ async def outlook(
     spread: bool = True,
     gone: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Play ``demand`` from ``start`` on, over the domain's ways out in equal parts. Without ``grow`` at today's caps.
+    """Play ``demand`` from ``start`` on, over the domain's ways out by their weights. Without ``grow`` at today's caps.
 
     ``gone``: how many letters of the campaign each provider had already.
 
-    Without ``spread`` a day's cap may leave at once, whatever the hour allows.
+    Without ``spread`` a day's cap may leave at once, whatever the hour allows, and again at the same time of the next.
     """
     chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
     if not spread and chosen.preset != "fast":
         chosen = msgspec.structs.replace(chosen, rules=msgspec.structs.replace(chosen.rules, active_hours=1))
-    ways = await warmup.egresses(db, domain_id, to_outbox=to_outbox)
+    weights = await ways(db, domain_id, to_outbox=to_outbox)
     letters = warmup_model.gathered(demand)
     plans: list[Plan] = []
-    for number, egress in enumerate(ways):
-        part = {provider: n // len(ways) + (number < n % len(ways)) for provider, n in letters.items()}
+    before, whole = 0, sum(weights.values())
+    for egress, weight in weights.items():
+
+        def of(n: int, low: int = before, high: int = before + weight) -> int:
+            return n * high // whole - n * low // whole
+
+        before += weight
+        part = {provider: of(n) for provider, n in letters.items()}
         found, _, _ = await warmup_take.keys(db, domain_id, egress, list(part), now=start)
         keys = {provider: _empty(key) for provider, key in found.items()}
         rows = await db.fetch(TAKEN, domain_id, egress, [TOTAL, *part], start)
@@ -54,7 +60,8 @@ async def outlook(
         plans.append(
             await asyncio.to_thread(
                 warmup_model.play, chosen, part, start, name=f"{domain_id} {egress}", keys=keys, taken=taken,
-                gone={provider: n // len(ways) for provider, n in (gone or {}).items()}, grow=grow,
+                gone={provider: of(n) for provider, n in (gone or {}).items()}, grow=grow,
+                counts=warmup_model.DAY if spread else timedelta(days=1),
             )
         )  # fmt: skip
     return plans[0] if len(plans) == 1 else _merged(plans)

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from mailbase.db import Connection
 from mailbase.sending.warmup import history as warmup_history
+from mailbase.sending.warmup import names as warmup_names
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup.history import Entry
@@ -37,17 +38,24 @@ class Override(Struct, kw_only=True):
 async def apply(
     db: Connection, domain_id: int, override: Override, *, to_outbox: bool, now: datetime | None = None
 ) -> None:
-    """Set a key's level, pause it, or let it go on, whatever stopped it."""
+    """Set a key's level, pause it, or let it go on, whatever stopped it.
+
+    Raises:
+        Invalid: ``unknown_provider``.
+
+    """
+    provider = warmup_names.called(override.provider)
+    await warmup_names.check(db, domain_id, [provider], field="providers.provider")
     chosen = await warmup_take.hold(db, domain_id, to_outbox=to_outbox)
     day = None
     if override.level is not None:
         day = warmup_rules.day_of(chosen.preset, chosen.schedule, override.level)
     said = [f"level {override.level}" if override.level is not None else "", override.state or ""]
     reason = f"By hand: {', '.join(filter(None, said))}."
-    row = (await db.fetch(SET, domain_id, override.egress, override.provider, day, override.state, reason, now))[0]
+    row = (await db.fetch(SET, domain_id, override.egress, provider, day, override.state, reason, now))[0]
     decision = {"paused": "pause", "warming": "resume"}.get(override.state or "", "level")
     entry = Entry(
-        decision=decision, reason=reason, egress=override.egress, provider=override.provider,
+        decision=decision, reason=reason, egress=override.egress, provider=provider,
         level_before=row["before"], level_after=row["level"],
     )  # fmt: skip
     await warmup_history.write(db, domain_id, [entry], now=now)

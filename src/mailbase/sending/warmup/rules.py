@@ -228,9 +228,9 @@ def spread(day: int, rules: Rules) -> Cap:
     return Cap(day, hour, math.ceil(hour / 7))
 
 
-def possible(cap: Cap) -> int:
-    """Return how many letters a whole day can bring: an hour's cap binds a little more than an hour."""
-    return cap.day if cap.hour is None else min(cap.day, cap.hour * (24 * 60 // HOUR_MINUTES))
+def possible(cap: Cap, minutes: float = 24 * 60) -> int:
+    """Return how many letters a day, or what is left of it, can bring: an hour's cap binds a little more than an hour."""
+    return cap.day if cap.hour is None else min(cap.day, cap.hour * max(int(minutes // HOUR_MINUTES), 1))
 
 
 def jitter(key: str, bucket: int, rules: Rules) -> float:

@@ -18,6 +18,7 @@ from mailbase.sending.warmup import keys as warmup_keys
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup.keys import Chosen, Key
 from mailbase.sending.warmup.rules import TOTAL, Rules
+from mailbase.sending.warmup.ways import ways
 
 NO_RULES: Final[Any] = {}
 
@@ -157,18 +158,12 @@ async def room(
     )
 
 
-EGRESSES = """
-SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1
-"""
-
-
 async def without_room(
     db: Connection, domain_id: int, providers: Sequence[str], *, now: datetime | None = None
 ) -> list[str]:
-    """Return the providers for which no way out that the domain's letters took has room just now."""
-    ways = [row["egress"] for row in await db.fetch(EGRESSES, domain_id)]
-    held = set(providers) if ways else set()
-    for egress in ways:
+    """Return the providers for which no way out that the domain's letters take has room just now."""
+    held = set(providers)
+    for egress in await ways(db, domain_id, to_outbox=False):
         found = await room(db, domain_id, egress, providers, to_outbox=False, now=now)
         held &= {name for name in providers if found.total == 0 or found.left.get(name, 1) == 0}
     return sorted(held)

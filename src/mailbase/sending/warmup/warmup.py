@@ -17,12 +17,14 @@ from mailbase.db import Connection
 from mailbase.errors import Invalid
 from mailbase.sending.warmup import history as warmup_history
 from mailbase.sending.warmup import keys as warmup_keys
+from mailbase.sending.warmup import names as warmup_names
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup.history import Entry
 from mailbase.sending.warmup.keys import Chosen, Key
 from mailbase.sending.warmup.rules import TOTAL, Preset, Rules
 from mailbase.sending.warmup.take import Grants, Room, give_back, note, room, take
+from mailbase.sending.warmup.ways import ways
 
 __all__ = ["Grants", "Preset", "Room", "Warmup", "WarmupDetail", "give_back", "note", "room", "take"]
 
@@ -101,15 +103,16 @@ SELECT reason FROM warmups WHERE domain_id = $1
 
 
 async def egresses(db: Connection, domain_id: int, *, to_outbox: bool) -> list[str]:
-    """Return the ways out that a domain's letters took; the usual one where there was none yet."""
-    return [row["egress"] for row in await db.fetch(EGRESSES, domain_id)] or ["outbox" if to_outbox else "relay"]
+    """Return the ways out that a domain's letters take, and those they took."""
+    seen = {row["egress"] for row in await db.fetch(EGRESSES, domain_id)}
+    return sorted(seen | (await ways(db, domain_id, to_outbox=to_outbox)).keys())
 
 
 async def get(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> Warmup:
     """Return a domain's warm-up in short. The domain must exist."""
     chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
     totals: list[tuple[Key, datetime]] = []
-    for egress in await egresses(db, domain_id, to_outbox=to_outbox):
+    for egress in await ways(db, domain_id, to_outbox=to_outbox):
         found, at, _ = await warmup_take.keys(db, domain_id, egress, [], now=now)
         totals.append((found[TOTAL], at))
     sent: int = sum(row["taken"] for row in await db.fetch(TODAY, domain_id, now, [TOTAL]))
@@ -152,17 +155,18 @@ SELECT provider_caps FROM domains WHERE id = $1
 async def detail(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> WarmupDetail:
     """Return all of a domain's warm-up: the totals first, then each provider that was written to or has a ceiling."""
     chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
-    ways = await egresses(db, domain_id, to_outbox=to_outbox)
-    pairs = await db.fetch(PROVIDERS, domain_id, ways[0])
+    taken = await ways(db, domain_id, to_outbox=to_outbox)
+    pairs = await db.fetch(PROVIDERS, domain_id, next(iter(taken)))
     names = sorted({row["provider"] for row in pairs} | {TOTAL})
     today = {(row["egress"], row["provider"]): row["taken"] for row in await db.fetch(TODAY, domain_id, now, names)}
     reasons = {(row["egress"], row["provider"]): row["reason"] for row in await db.fetch(REASONS, domain_id)}
-    listed = {(row["egress"], row["provider"]) for row in pairs} | {(egress, TOTAL) for egress in ways}
+    listed = {(row["egress"], row["provider"]) for row in pairs} | {(egress, TOTAL) for egress in taken}
     totals: list[tuple[Key, datetime]] = []
     shown: list[ProviderWarmup] = []
-    for egress in ways:
+    for egress in await egresses(db, domain_id, to_outbox=to_outbox):
         found, at, _ = await warmup_take.keys(db, domain_id, egress, names, now=now)
-        totals.append((found[TOTAL], at))
+        if egress in taken:
+            totals.append((found[TOTAL], at))
         shown += [
             _shown(
                 chosen,
@@ -212,7 +216,7 @@ async def remaining(db: Connection, domain_id: int, *, to_outbox: bool, now: dat
     if not chosen.capped:
         return None
     total = 0
-    for egress in await egresses(db, domain_id, to_outbox=to_outbox):
+    for egress in await ways(db, domain_id, to_outbox=to_outbox):
         found = await room(db, domain_id, egress, to_outbox=to_outbox, now=now)
         total += found.total or 0
     return total
@@ -282,7 +286,14 @@ ON CONFLICT (domain_id) DO UPDATE SET restricted = warmups.state = 'paused' OR e
 
 
 async def set_ceilings(db: Connection, domain_id: int, caps: Mapping[str, int], *, now: datetime | None = None) -> None:
-    """Set absolute ceilings: letters a day to a provider, whatever the warm-up allows, over all ways out."""
+    """Set absolute ceilings: letters a day to a provider, whatever the warm-up allows, over all ways out.
+
+    Raises:
+        Invalid: ``unknown_provider``.
+
+    """
+    caps = {warmup_names.called(provider): n for provider, n in caps.items()}
+    await warmup_names.check(db, domain_id, caps, field="provider_caps")
     await db.execute(SET_CEILINGS, domain_id, dict(caps))
     await db.execute(RESTRICT, domain_id, bool(caps))
     said = ", ".join(f"{provider} {n}" for provider, n in sorted(caps.items())) or "none"

@@ -1,0 +1,30 @@
+"""The ways out a domain's campaigns take, each warmed by itself: our own, and beside them the named relays."""
+
+from typing import Final
+
+from mailbase.db import Connection
+
+OUTBOX: Final = "outbox"
+RELAY: Final = "relay"
+
+# Our own ways are those this domain took; as long as it sent nothing, those that any domain takes. A named relay that is disabled
+# or gone takes no letters any more, one of weight 0 only while no other does.
+WAYS = """
+WITH seen AS (
+    SELECT key.domain_id = $1 AS mine, key.egress FROM warmup_keys AS key
+    WHERE key.egress <> 'outbox' AND NOT EXISTS (SELECT FROM relays WHERE relays.name = key.egress)
+      AND (key.egress = 'relay' OR key.egress = 'mx' OR key.egress LIKE 'mx:%')
+    GROUP BY 1, 2
+)
+SELECT egress, 1 AS weight FROM seen WHERE mine = (SELECT bool_or(mine) FROM seen)
+UNION ALL SELECT name, weight FROM relays WHERE enabled AND weight > 0
+"""
+
+
+async def ways(db: Connection, domain_id: int, *, to_outbox: bool) -> dict[str, int]:
+    """Return each way out that takes a domain's campaign letters now, with its weight."""
+    if to_outbox:
+        return {OUTBOX: 1}
+    found = {row["egress"]: row["weight"] for row in await db.fetch(WAYS, domain_id)}
+    own = any(name == RELAY or name.split(":")[0] == "mx" for name in found)
+    return dict(sorted((found if own else {RELAY: 1} | found).items()))
