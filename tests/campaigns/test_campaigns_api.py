@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailbase.campaigns import fan_out
+from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
 
 DRAFT = {
@@ -270,6 +271,11 @@ async def test_progress_is_shown_while_sending(client, db, pool, people, domain)
     refused = (await client.get(at)).json()["progress"]
     assert (refused["finishes_at"], "relay" in refused["limited_by"]) == (None, True)
     await egress.clear(db, "outbox")
+    await domain_stops.stop(db, {domain: "550 5.7.26 unauthenticated"})
+    stopped = (await client.get(at)).json()["progress"]
+    assert (stopped["finishes_at"], "domain" in stopped["limited_by"]) == (None, True)
+    assert "5.7.26" in stopped["reason"]
+    await domain_stops.resume(db, domain)
     paused = (await client.post(f"{at}/pause")).json()
     assert paused["progress"]["limited_by"] == ["paused", "warmup"]
     assert paused["progress"]["finishes_at"] is None

@@ -7,6 +7,7 @@ from msgspec import Struct
 from mailbase.campaigns import plan
 from mailbase.campaigns.campaigns import Held
 from mailbase.db import Connection
+from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
 from mailbase.sending.warmup import warmup
 
@@ -14,8 +15,8 @@ from mailbase.sending.warmup import warmup
 class Progress(Struct):
     """``done`` of ``total`` letters are final.
 
-    ``rate``: letters a second since the start. ``limited_by``: what holds the rest: ``paused``, ``warmup``, ``relay``; ``reason``:
-    why the campaign was paused by itself, or what the relay says.
+    ``rate``: letters a second since the start. ``limited_by``: what holds the rest: ``paused``, ``domain`` (it is stopped),
+    ``warmup``, ``relay``; ``reason``: why the campaign was paused by itself, why its domain is stopped, or what the relay says.
     """
 
     done: int
@@ -70,19 +71,21 @@ async def progress(db: Connection, held: Held, *, to_outbox: bool) -> Progress |
     limited_by = []
     if campaign.status == "paused":
         limited_by.append("paused")
+    stop = await domain_stops.get(db, held.domain_id)
+    if stop is not None:
+        limited_by.append("domain")
     if counted.left and await warmup.remaining(db, held.domain_id, to_outbox=to_outbox) == 0:
         limited_by.append("warmup")
     way_out = await egress.get(db, "outbox" if to_outbox else "relay")
     if way_out.failures:
         limited_by.append("relay")
     finishes_at = None
-    if counted.left and campaign.status == "sending" and not way_out.failures:
+    if counted.left and campaign.status == "sending" and stop is None and not way_out.failures:
         allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
         _, finishes_at = plan.plan(counted.left, now, allowance)
         if finishes_at is not None and done:
             finishes_at = max(finishes_at, now + timedelta(seconds=counted.left / rate))
         if finishes_at is not None and (last := await db.fetchval(LAST_TRY, campaign.id)) is not None:
             finishes_at = max(finishes_at, last)
-    return Progress(
-        done, counted.total, round(rate, 2), finishes_at, limited_by, campaign.stopped_reason or way_out.reason
-    )
+    reason = campaign.stopped_reason or (stop.reason if stop is not None else way_out.reason)
+    return Progress(done, counted.total, round(rate, 2), finishes_at, limited_by, reason)
