@@ -2,7 +2,7 @@
 
 ``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt ·
 ``failed`` after the last · back to ``queued`` when the refusal was ours, or of our sender · ``unknown`` when nobody can tell, unless its campaign (or
-a message) promises *at least once*: that goes out again.
+a message) promises *at least once*: that goes out again, up to three times.
 
 Only while the lease holds. An answer that arrives after it was ended still counts, as long as no other lease was lost with the
 letter since. Locks are taken in this order: counts of replies, domains, claims, deliveries, allowances, subscribers, counters.
@@ -35,6 +35,10 @@ WAITING: Final = frozenset({"queued", "deferred"})
 REFUSED: Final = frozenset({"deferred", "refused", "not_sent"})
 FREE_DROPS: Final = 3
 """So often a connection may go in the middle of a letter before that counts as a refusal for now."""
+
+
+IN_DOUBT: Final[dict[str | None, str | None]] = {None: "no_reply", "no_reply": "no_reply_again", "no_reply_again": None}
+"""Why a letter that must arrive waits after an answer that never came, by why it has waited so far; three times are enough."""
 
 
 class Handed(Struct, gc=False):
@@ -74,9 +78,9 @@ class Fate(Struct):
 
 
 def fate(
-    letter: Handed, outcome: Outcome, random: Random, standing: Standing = FRESH, *, at_least_once: bool = False
+    letter: Handed, outcome: Outcome, random: Random, standing: Standing = FRESH, *, again: str | None = None
 ) -> Fate:
-    """Return what an outcome makes of a letter. ``at_least_once``: one in doubt goes out again, under the same Message-ID."""
+    """Return what an outcome makes of a letter. ``again``: one in doubt goes out again, under the same Message-ID, and for this."""
     if letter.failure is not None:
         return Fate("failed", reason="content")
     match outcome.kind:
@@ -86,13 +90,13 @@ def fate(
             return Fate("bounced", reason=outcome.reason or "uncategorized")
         case "sender" if letter.campaign_id is None:
             return Fate("bounced", reason=outcome.reason)
-        case "unknown" if not at_least_once:
+        case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
         case "relay" | "sender":
             return Fate("queued", wait=0, burnt=False)
         case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
             return Fate("queued", wait=0 if outcome.free else 1, burnt=False)
-        case "not_sent" | "unknown" if letter.attempts <= FREE_DROPS:
+        case "not_sent" if letter.attempts <= FREE_DROPS:
             return Fate("queued", wait=5)
     retry = retries.after(
         outcome, attempts=letter.attempts, since=standing.since, random=random, rate=standing.verdict.rate, held=standing.verdict.held
@@ -101,7 +105,13 @@ def fate(
         return Fate("unknown", reason="no_reply") if outcome.kind == "unknown" else Fate("failed", reason="expired")
     # Without a word of theirs it only had to wait for its turn.
     refused = not outcome.free or outcome.code > 0
-    return Fate("deferred", wait=retry.wait.total_seconds(), burnt=retry.burnt, refused=refused)
+    return Fate(
+        "deferred",
+        reason=again if outcome.kind == "unknown" else None,
+        wait=retry.wait.total_seconds(),
+        burnt=retry.burnt,
+        refused=refused,
+    )
 
 
 # `state::text` keeps the planner from the indexes of the queue: each of these is found by its id. What is late has no claim any more.
@@ -156,7 +166,7 @@ SELECT id FROM campaigns WHERE id = ANY($1::bigint[]) AND finished_at IS NULL OR
 """
 
 AT_LEAST_ONCE = """
-SELECT delivery.id FROM deliveries AS delivery LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
+SELECT delivery.id, delivery.reason FROM deliveries AS delivery LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
 WHERE delivery.id = ANY($1::bigint[]) AND (campaign.id IS NULL OR campaign.on_crash = 'at_least_once')
 """
 
@@ -181,15 +191,16 @@ async def record(
     """
     in_doubt = [letter.id for letter, outcome in results if outcome.kind == "unknown"]
     async with db.transaction():
-        again = {row["id"] for row in await db.fetch(AT_LEAST_ONCE, in_doubt)} if in_doubt else set()
+        doubted = await db.fetch(AT_LEAST_ONCE, in_doubt) if in_doubt else []
+        again = {row["id"]: IN_DOUBT.get(row["reason"], IN_DOUBT[None]) for row in doubted}
         refused = {
             letter.id: Refusal(letter.provider, letter.domain_id, outcome)
             for letter, outcome in results
-            if (outcome.kind in REFUSED or letter.id in again) and letter.failure is None
+            if (outcome.kind in REFUSED or again.get(letter.id)) and letter.failure is None
         }
         standings = await refusals.look(db, results[0][0].egress, refused, now=now) if refused else {}
         rows = {
-            letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH), at_least_once=letter.id in again))
+            letter.id: (letter, outcome, fate(letter, outcome, random, standings.get(letter.id, FRESH), again=again.get(letter.id)))
             for letter, outcome in results
         }  # fmt: skip
         back = [letter for letter, _, end in rows.values() if end.state in WAITING]
