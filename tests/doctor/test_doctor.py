@@ -56,6 +56,7 @@ async def test_what_is_stopped_says_why(db, installed, look):
     domain_id = await add_domain(db)
     assert "stopped" not in levels((await examination.examine(installed, look)).findings)
     await egress.stop(db, "outbox", "No space left on device")
+    await egress.stop(db, "once", "a relay that was taken away")
     await domain_stops.stop(db, {domain_id: "550 5.7.26 unauthenticated"})
 
     found = await examination.examine(installed, look)
@@ -66,6 +67,9 @@ async def test_what_is_stopped_says_why(db, installed, look):
     assert "Make room" in said["way out outbox"][2]
     assert "5.7.26" in said[NAME][1]
     assert f"/v1/domains/{domain_id}/resume" in said[NAME][2]
+    assert NAME not in {
+        one.about for one in (await examination.examine(installed, look, only="other.example")).findings
+    }
 
 
 async def test_nothing_is_changed(db, installed, look, tmp_path):

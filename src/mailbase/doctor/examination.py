@@ -95,7 +95,6 @@ async def _of_database(db: Connection, settings: Settings, look: Tools) -> list[
 
     found = await _guarded("database", database.examine(db, settings, resources.migrations()))
     found += await _guarded("forms", forms.examine(db))
-    found += await _guarded("way out", stops.examine(db))
     return found + await _guarded("clock", clocks())
 
 
@@ -128,6 +127,8 @@ async def _outside(settings: Settings, look: Tools) -> list[Finding]:
 async def _of_sending(db: Connection | None, settings: Settings, look: Tools, only: str | None) -> list[Finding]:
     vault = Vault(settings.secret_keys) if settings.secret_keys else None
     found = await _guarded("way out", _ways_out(db, vault, settings, look))
+    if db is not None:
+        found += await _guarded("stops", stops.examine(db, settings, only))
     domains: list[domain.Domain] = []
 
     async def load() -> list[Finding]:
