@@ -29,6 +29,8 @@ from mailbase.api.bodies import SHAPE, StrictRequest, refusal
 from mailbase.api.common import QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
 from mailbase.audience import keys
+from mailbase.audience.form_tally import Tally
+from mailbase.audience.gathering import running
 from mailbase.audience.known_forms import KnownForms
 from mailbase.config import Settings
 from mailbase.db import Connection, Pool, open_pool
@@ -60,7 +62,7 @@ from mailbase.http import (
     request_id,
     work_of,
 )
-from mailbase.optin.intake import intake
+from mailbase.optin.intake import Intake
 from mailbase.optin.mail_hosts import MailHosts
 from mailbase.optin.protection import Guard
 from mailbase.outgoing import Outgoing
@@ -329,9 +331,9 @@ def create_app(settings: Settings) -> Mailbase:
         try:
             async with (
                 open_pool(settings.database_url, size=POOL_SIZE, name="mailbase api") as pool,
-                open_pool(settings.database_url, size=1, name="mailbase api", by_index=True) as by_index,
+                open_pool(settings.database_url, size=2, name="mailbase api", by_index=True) as by_index,
             ):
-                state.pool = pool
+                state.pool, state.intake, state.tally = pool, Intake(by_index), Tally(by_index)
                 await _prepare(pool, settings, state)
                 state.guard = Guard(
                     redis=state.redis,
@@ -345,7 +347,7 @@ def create_app(settings: Settings) -> Mailbase:
                 async with (
                     recorder(pool, early=early(settings)) as state.recorder,
                     waking(pool) as state.waking,
-                    intake(by_index) as state.intake,
+                    running(state.intake, state.tally),
                 ):
                     yield
         finally:

@@ -1,7 +1,10 @@
 """People nobody knows yet are stored many at a time; it makes no difference to anybody."""
 
 import asyncio
+import re
 
+from mailbase.audience import form_tally
+from mailbase.optin import intake
 from optin.optin_kit import ENTRY, JSON, letters, make_form, submit
 
 ROWS = {
@@ -105,3 +108,52 @@ async def test_a_form_is_what_its_owner_made_of_it_last(client, anonymous, db):
     assert (await anonymous.post(f"/f/{form['key']}", data=entry, headers=visitor)).status_code == 403
     await db.execute("DELETE FROM forms")
     assert (await ask(interests=["sale"]))[0] == 404
+
+
+async def test_a_form_that_is_looked_at_is_the_last_one_too(client, anonymous, db):
+    """Its page, its configuration and the counting of views read what is remembered only as long as it holds."""
+    form = await make_form(client)
+    browser = {"User-Agent": "Mozilla/5.0 Firefox/140.0", "Accept": "text/html"}
+    page, config, events = f"/f/{form['key']}", f"/f/{form['key']}/config.json", f"/f/{form['key']}/events"
+    view = {"type": "view", "page": "https://shop.example/a"}
+
+    async def look():
+        shown = await anonymous.get(page, headers=browser)
+        said = await anonymous.get(config, headers=browser)
+        seen = await anonymous.post(events, json=view, headers={**browser, **JSON})
+        return (shown.status_code, said.status_code, seen.status_code), shown.text, said.text
+
+    assert (await look())[0] == (200, 200, 204)
+    await db.execute(
+        """UPDATE forms SET definition = jsonb_set(definition, '{texts,title}', '"Letters from the mill"')"""
+    )
+    statuses, shown, said = await look()
+    assert (statuses, "from the mill" in shown, "from the mill" in said) == ((200, 200, 204), True, True)
+    many = [anonymous.post(events, json=view, headers={**browser, **JSON}) for _ in range(20)]
+    assert {answer.status_code for answer in await asyncio.gather(*many)} == {204}
+    counted = await db.fetch(
+        "SELECT value, sum(n)::integer FROM form_counts WHERE dimension = 'page' GROUP BY 1 ORDER BY 2"
+    )
+    assert [tuple(row) for row in counted] == [(f"http://mailbase.test{page}", 2), ("https://shop.example/a", 22)]
+    await db.execute("DELETE FROM forms")
+    assert (await look())[0] == (404, 404, 404)
+
+
+async def test_nothing_is_looked_up_by_reading_a_whole_table(db):
+    """Neither by reading rows nor by hashing them: both would grow with the list."""
+    await db.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+    await db.execute(f"PREPARE look (bigint[], text[], text[], text[], bytea[]) AS {intake.LOOK}")
+    await db.execute(f"PREPARE store (json, text[], text[], text, text) AS {intake.STORE}")
+    await db.execute(
+        f"PREPARE count (bigint[], text[], bigint[], text[], text[], text[], text[], integer[], bigint[], text) AS {form_tally.COUNT}"
+    )
+    asked = {
+        "look": "'{1}', '{a}', '{b}', '{c}', '{x}'",
+        "store": "'[]', '{}', '{}', '*', '{}'",
+        "count": "'{1}', '{1}', '{1}', '{1}', '{view}', '{page}', '{x}', '{200}', '{1}', '*'",
+    }
+    for name, arguments in asked.items():
+        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE {name} ({arguments})"))
+        assert "Index" in plan
+        assert set(re.findall(r"Seq Scan on (\w+)", plan)) <= {"settings"}, plan
+        assert "hashed" not in plan, plan

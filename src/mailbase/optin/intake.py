@@ -12,14 +12,9 @@ What is stored is what ``submit`` stores, to the letter. Nobody is answered befo
 nothing is heard is answered as such, like any other. Submissions gather for a moment that their answers wait for anyway.
 """
 
-import asyncio
-import contextlib
 import logging
 import secrets
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -32,9 +27,9 @@ from mailbase.audience import suppressions
 from mailbase.audience.form_counts import MOST, short_page, short_source, short_word
 from mailbase.audience.form_counts import OTHER as OTHERS
 from mailbase.audience.form_definition import Confirmation, Sender
+from mailbase.audience.gathering import AWAY, GATHER, Gathering, Waiting
 from mailbase.audience.known_forms import Known
-from mailbase.db import CONNECTION_ERRORS, Pool
-from mailbase.errors import Unavailable
+from mailbase.db import Connection, Pool
 from mailbase.letters.content import Rendered
 from mailbase.optin import letter, mailboxes
 from mailbase.optin.confirmation import Act, Desk, title_of
@@ -45,16 +40,10 @@ from mailbase.vault import keyed_hash
 
 logger = logging.getLogger(__name__)
 
-GATHER: Final = 0.008
-"""Seconds for which submissions gather; answers leave at multiples of several times that."""
-BATCH: Final = 64
-WAITING: Final = 2_000
-
 Other = Literal["other", "stale"]
 
 _MARK: Final = secrets.token_hex(12)
 """Stands for the confirmation's token in letters that are the same otherwise."""
-_AGAIN: Final = (*CONNECTION_ERRORS, TimeoutError)
 
 
 class Candidate(Struct, kw_only=True):
@@ -67,7 +56,7 @@ class Candidate(Struct, kw_only=True):
     """What a form without consents of its own says beside its button."""
 
 
-class _Waiting(Struct):
+class _Ready(Struct):
     desk: Desk
     candidate: Candidate
     sender: Sender
@@ -75,8 +64,6 @@ class _Waiting(Struct):
     framed: Rendered
     erased: str
     mailbox: bytes
-    since: float
-    answer: asyncio.Future[Taken | Other]
 
 
 class _Row(Struct):
@@ -106,15 +93,15 @@ class _Row(Struct):
     counted: dict[str, str]
 
 
+# Not EXISTS: it may be planned as a hash of the whole table.
 LOOK = """
 SELECT n, now() AS at, nextval('confirmations_id_seq') AS confirmation_id,
     (SELECT concat_ws(' ', form.xmin, (SELECT xmin FROM settings), (
         SELECT string_agg(interest.xmin::text, ' ' ORDER BY interest.id)
         FROM jsonb_array_elements(form.definition -> 'interests') AS asked (id) JOIN interests AS interest ON interest.id = asked.id::bigint))
      FROM forms AS form WHERE form.id = form_id) AS version,
-    EXISTS (SELECT FROM suppressions WHERE value IN (key, given.domain, erased))
-        OR EXISTS (SELECT FROM subscribers WHERE email_key = key)
-        OR EXISTS (SELECT FROM confirmation_cooldowns WHERE address = mailbox) AS known
+    COALESCE((SELECT true FROM suppressions WHERE value IN (key, given.domain, erased) LIMIT 1),
+        (SELECT true FROM subscribers WHERE email_key = key), (SELECT true FROM confirmation_cooldowns WHERE address = mailbox), false) AS known
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[]) WITH ORDINALITY AS given (form_id, key, domain, erased, mailbox, n)
 ORDER BY n
 """
@@ -168,10 +155,10 @@ WITH given AS MATERIALIZED (
     SELECT form_id, key AS dimension, value, count(*) AS n FROM taken CROSS JOIN LATERAL jsonb_each_text(counted) WHERE asked GROUP BY 1, 2, 3
 ), kept AS (
     SELECT form_id, dimension, CASE
-        WHEN value = '' OR EXISTS (SELECT FROM form_counts AS count
-            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = named.value) THEN value
-        WHEN EXISTS (SELECT FROM form_counts AS count
-            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = $4) THEN $4
+        WHEN value = '' OR (SELECT true FROM form_counts AS count
+            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = named.value LIMIT 1) THEN value
+        WHEN (SELECT true FROM form_counts AS count
+            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = $4 LIMIT 1) THEN $4
         WHEN (SELECT count(DISTINCT count.value) FROM form_counts AS count
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value <> '')
             < ($5::json ->> dimension)::integer THEN value
@@ -186,16 +173,12 @@ SELECT n, submission.id, submission.outcome FROM taken JOIN submission USING (su
 """
 
 
-class Intake:
-    """Gathers submissions and stores them. Made by :func:`intake`; ``pool``'s statements look things up by index."""
+class Intake(Gathering[_Ready, Taken | Other]):
+    """Stores submissions."""
 
     def __init__(self, pool: Pool, *, gather: float = GATHER) -> None:
-        self._pool = pool
-        self._gather = gather
-        self._db: asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
-        self._closing = False
+        super().__init__(pool, gather=gather)
+        self._seen: list[asyncpg.Record] = []
 
     async def take(self, desk: Desk, candidate: Candidate) -> Taken | Other:
         """Store a submission with everything that follows from it; return once that is committed.
@@ -206,105 +189,59 @@ class Intake:
             Unavailable: the database does not answer, or too many wait.
 
         """
-        waiting = _prepare(desk, candidate)
-        if waiting is None:
-            return "other"
-        if self._closing or len(self._waiting) >= WAITING:
-            raise Unavailable("too many submissions wait for the database")
-        self._waiting.append(waiting)
-        self._wake.set()
-        return await waiting.answer
+        ready = _prepare(desk, candidate)
+        return "other" if ready is None else await self.ask(ready)
 
-    async def run(self) -> None:
-        """Store batch after batch until :meth:`close` and nothing waits any more."""
-        try:
-            while self._waiting or not self._closing:
-                if not self._waiting:
-                    self._wake.clear()
-                    await self._wake.wait()
-                    continue
-                # Never at once: many small batches cost what many submissions do.
-                await asyncio.sleep(self._waiting[0].since + self._gather - time.monotonic())
-                batch, twins = _apart([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
-                _answer(twins, "other")
-                try:
-                    await self._store(batch)
-                except _AGAIN as error:
-                    logger.warning("submissions cannot be stored: %s", error or type(error).__name__)
-                    await self._release()
-                    for one in batch:
-                        if not one.answer.done():
-                            one.answer.set_exception(Unavailable("the database does not answer"))
-                except Exception:  # whatever one of them has wrong, it is found out where each goes alone
-                    logger.exception("submissions cannot be stored together")
-                    _answer(batch, "other")
-        finally:
-            await self._release()
+    async def look(self, db: Connection, batch: Sequence[Waiting[_Ready, Taken | Other]]) -> None:
+        """Look up who is known, and which forms are others by now."""
+        self._seen = await db.fetch(
+            LOOK,
+            [one.item.candidate.known.form.id for one in batch],
+            [one.item.candidate.entry.address.key for one in batch],
+            [one.item.candidate.entry.address.domain for one in batch],
+            [one.item.erased for one in batch],
+            [one.item.mailbox for one in batch],
+        )
 
-    def close(self) -> None:
-        """Take no more; :meth:`run` ends once those that wait are stored."""
-        self._closing = True
-        self._wake.set()
-
-    async def _store(self, batch: Sequence[_Waiting]) -> None:
-        looked = await self._look(batch)
-        rows: list[tuple[_Waiting, asyncpg.Record]] = []
-        for one, seen in zip(batch, looked, strict=True):
-            if seen["version"] != one.candidate.known.version:
-                _answer([one], "stale")
-            elif seen["known"]:
-                _answer([one], "other")
+    async def write(self, db: Connection, batch: Sequence[Waiting[_Ready, Taken | Other]]) -> None:
+        """Store those of the batch that are new."""
+        written: list[tuple[Waiting[_Ready, Taken | Other], tuple[_Row, str, str]]] = []
+        boxes: set[bytes] = set()
+        for one, seen in zip(batch, self._seen, strict=True):
+            if seen["version"] != one.item.candidate.known.version:
+                one.tell("stale")
+            elif seen["known"] or one.item.mailbox in boxes:
+                one.tell("other")
             elif not one.answer.done():  # who has gone meanwhile is told nothing, and stored nothing of
-                rows.append((one, seen))
-        if not rows:
+                boxes.add(one.item.mailbox)
+                written.append((one, _row(len(written), one.item, seen)))
+        if not written:
             return
-        assert self._db is not None  # noqa: S101  (what looked)
-        written = [_row(n, one, seen) for n, (one, seen) in enumerate(rows)]
-        stored = await self._db.fetch(
-            STORE,
-            msgspec.json.encode([row for row, _, _ in written]).decode(),
-            [html for _, html, _ in written],
-            [text for _, _, text in written],
-            OTHERS,
-            _MOST,
-        )
+        try:
+            stored = await db.fetch(
+                STORE,
+                msgspec.json.encode([row for _, (row, _, _) in written]).decode(),
+                [html for _, (_, html, _) in written],
+                [text for _, (_, _, text) in written],
+                OTHERS,
+                _MOST,
+            )
+        except AWAY:
+            raise
+        except asyncpg.PostgresError as error:  # whatever one of them has wrong, it is found out where each goes alone
+            logger.warning("submissions cannot be stored together: %s", error)
+            stored = []
         for row in stored:
-            one, _ = rows[row["n"]]
-            if not one.answer.done():
-                one.answer.set_result(Taken(row["id"], row["outcome"]))
-        _answer([one for one, _ in rows], "other")  # somebody was faster
-
-    async def _look(self, batch: Sequence[_Waiting]) -> list[asyncpg.Record]:
-        arguments = (
-            [one.candidate.known.form.id for one in batch],
-            [one.candidate.entry.address.key for one in batch],
-            [one.candidate.entry.address.domain for one in batch],
-            [one.erased for one in batch],
-            [one.mailbox for one in batch],
-        )
-        for last in (False, True):
-            try:
-                if self._db is None:
-                    self._db = await self._pool.acquire(timeout=30)
-                return await self._db.fetch(LOOK, *arguments)
-            except _AGAIN:  # a connection that ended while nobody used it says so now; looking changes nothing
-                await self._release()
-                if last:
-                    raise
-        raise AssertionError
-
-    async def _release(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            with contextlib.suppress(*_AGAIN):
-                await self._pool.release(db)
+            written[row["n"]][0].tell(Taken(row["id"], row["outcome"]))
+        for one, _ in written:
+            one.tell("other")  # somebody was faster
 
 
 _MOST: Final = msgspec.json.encode(MOST).decode()
 
 
-def _prepare(desk: Desk, candidate: Candidate) -> _Waiting | None:
-    """Return what waits, or None: this cannot go together with others."""
+def _prepare(desk: Desk, candidate: Candidate) -> _Ready | None:
+    """Return what is stored, or None: this cannot go together with others."""
     known, address = candidate.known, candidate.entry.address
     form, settings = known.form, known.settings
     sender = form.definition.from_ or settings.default_from
@@ -326,7 +263,7 @@ def _prepare(desk: Desk, candidate: Candidate) -> _Waiting | None:
         words(locale),
         own,
     )
-    return _Waiting(
+    return _Ready(
         desk=desk,
         candidate=candidate,
         sender=sender,
@@ -334,8 +271,6 @@ def _prepare(desk: Desk, candidate: Candidate) -> _Waiting | None:
         framed=framed,
         erased=suppressions.erased_value(address.key, desk.erasure_key),
         mailbox=keyed_hash(desk.erasure_key, mailbox.key),
-        since=time.monotonic(),
-        answer=asyncio.get_running_loop().create_future(),
     )
 
 
@@ -365,7 +300,7 @@ def _framed(  # noqa: PLR0917  (what a letter depends on, its link apart)
     return letter.compose(asked, own)
 
 
-def _row(n: int, one: _Waiting, seen: asyncpg.Record) -> tuple[_Row, str, str]:
+def _row(n: int, one: _Ready, seen: asyncpg.Record) -> tuple[_Row, str, str]:
     candidate, form = one.candidate, one.candidate.known.form
     entry, visitor, whence = candidate.entry, candidate.visitor, candidate.visitor.whence
     expires = int((seen["at"] + timedelta(days=30)).timestamp())
@@ -410,29 +345,3 @@ def _row(n: int, one: _Waiting, seen: asyncpg.Record) -> tuple[_Row, str, str]:
     )
     html, text = one.framed.html or "", one.framed.text or ""
     return row, html.replace(_MARK, token), text.replace(_MARK, token)
-
-
-def _apart(waiting: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
-    """Return those of different people, and those whose mailbox is another's in the batch."""
-    first: dict[bytes, _Waiting] = {}
-    twins = [one for one in waiting if first.setdefault(one.mailbox, one) is not one]
-    return list(first.values()), twins
-
-
-def _answer(batch: Sequence[_Waiting], answer: Other) -> None:
-    for one in batch:
-        if not one.answer.done():
-            one.answer.set_result(answer)
-
-
-@asynccontextmanager
-async def intake(pool: Pool) -> AsyncGenerator[Intake]:
-    """Take submissions for as long as the block; on the way out those that wait are stored."""
-    made = Intake(pool)
-    task = asyncio.create_task(made.run(), name="intake")
-    try:
-        yield made
-    finally:
-        made.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(task, 10)

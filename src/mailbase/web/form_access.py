@@ -10,6 +10,7 @@ from mailbase.audience import forms
 from mailbase.audience.form_counts import Whence
 from mailbase.audience.form_definition import origin_of
 from mailbase.audience.forms import Form
+from mailbase.audience.known_forms import Known
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import Forbidden, RateLimited
@@ -28,6 +29,25 @@ async def form_of(db: Connection, request: AnyRequest, key: str) -> Form:
     form = await forms.by_key(db, key)
     admit(request, form)
     return form
+
+
+async def latest(request: AnyRequest, key: str) -> Known:
+    """Return the form and the settings as they are now: one small statement, where they are what was remembered.
+
+    Raises:
+        NotFound: there is no such form.
+
+    """
+    state = request.app.state
+    async with state.pool.acquire(timeout=30) as db:
+        known: Known = await state.forms.read(db, key)
+    return known
+
+
+async def known(request: AnyRequest, key: str, *, sure: bool) -> tuple[Known, bool]:
+    """Return the form as it is remembered, or as it is now if that is wanted or has to be; and whether that is sure."""
+    found: Known | None = None if sure else request.app.state.forms.at_hand(key)
+    return (found, False) if found else (await latest(request, key), True)
 
 
 def admit(request: AnyRequest, form: Form, *, sure: bool = True) -> None:

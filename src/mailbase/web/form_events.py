@@ -3,19 +3,18 @@
 from typing import Any, Final
 
 from litestar import Response, post
-from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
-from mailbase.audience import form_counts
-from mailbase.db import Connection
-from mailbase.errors import Invalid, MailbaseError
+from mailbase.audience.form_counts import What
+from mailbase.audience.form_tally import Seen
+from mailbase.errors import Forbidden, Invalid, MailbaseError, RateLimited
 from mailbase.http import header
 from mailbase.optin import limits
 from mailbase.signals import machines
 from mailbase.web import bodies
 from mailbase.web.common import REFUSALS, AnyRequest, answers, refuse
-from mailbase.web.form_access import count, form_of, text, whence, with_origin
+from mailbase.web.form_access import admit, count, known, text, whence, with_origin
 
 ROBOTS: Final = (
     "slurp",
@@ -49,21 +48,34 @@ def is_person(request: AnyRequest) -> bool:
     operation_id="record_form_event",
     tags=["Public"],
 )
-async def record_event(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[Any]:
+async def record_event(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     """Count a view of the form or the start of filling it in; `{type: "view"|"start", page?, source?, mode?, trigger?}`."""
-    form = await form_of(db, request, key)
-    try:
-        await count(request, limits.EVENTS_PER_IP, form)
-        # Text is what a page may send across origins without asking first.
-        values = bodies.json_values(await request.body())
-        kind = text(values, "type")
-        if kind not in {"view", "start"}:
-            raise Invalid.field("type", "invalid_type", "type is view or start")
-    except (MailbaseError, HTTPException) as error:
-        return with_origin(refuse(request, error), form, request)
-    if is_person(request):
-        await form_counts.add(db, form.id, "view" if kind == "view" else "start", whence(request, values, mark=""))
-    return with_origin(Response(None, status_code=204), form, request)
+    state = request.app.state
+    counted = sure = False
+    while True:
+        remembered, sure = await known(request, key, sure=sure)
+        form = remembered.form
+        try:
+            admit(request, form, sure=sure)
+            if not counted:
+                counted = True
+                await count(request, limits.EVENTS_PER_IP, form)
+            # Text is what a page may send across origins without asking first.
+            values = bodies.json_values(await request.body())
+            kind = text(values, "type")
+            if kind not in {"view", "start"}:
+                raise Invalid.field("type", "invalid_type", "type is view or start")
+        except (MailbaseError, HTTPException) as error:
+            if not sure and not isinstance(error, RateLimited):
+                sure = True  # or so it is once it has been read
+                continue
+            if isinstance(error, Forbidden):
+                raise
+            return with_origin(refuse(request, error), form, request)
+        what: What = "view" if kind == "view" else "start"
+        if not is_person(request) or await state.tally.ask(Seen(remembered, what, whence(request, values, mark=""))):
+            return with_origin(Response(None, status_code=204), form, request)
+        sure = True
 
 
 ROUTES: Final = [record_event]

@@ -14,7 +14,8 @@ from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
-from mailbase.audience import account, consent_versions, form_counts, forms
+from mailbase.audience import consent_versions
+from mailbase.audience.form_tally import Seen
 from mailbase.audience.forms import Form
 from mailbase.audience.known_forms import Known
 from mailbase.config import Settings
@@ -42,7 +43,9 @@ from mailbase.web.form_access import (
     asked_for,
     count,
     form_of,
+    known,
     language_for,
+    latest,
     origin_headers,
     utm,
     whence,
@@ -60,14 +63,19 @@ LONGEST_PROOF: Final = 5000
 
 
 @get("/f/{key:str}", media_type=MediaType.HTML, exception_handlers=REFUSALS, operation_id="show_form", tags=["Public"])
-async def show_form(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[str]:
+async def show_form(request: AnyRequest, key: FromPath[str]) -> Response[str]:
     """Show the hosted page of a form; it works without JavaScript."""
-    form = await forms.by_key(db, key)
-    here = f"{desk_of(request).public_url}/f/{form.key}"
-    values = {"_mode": ["hosted"], **asked_for(form, request.query_params), "_page": [here]}
-    if not asked_head(request.scope) and is_person(request):
-        await form_counts.add(db, form.id, "view", whence(request, values))
-    home = (await account.get(db)).locale
+    state = request.app.state
+    counts = not asked_head(request.scope) and is_person(request)
+    sure = not counts
+    while True:
+        remembered, _ = await known(request, key, sure=sure)
+        form, home = remembered.form, remembered.settings.locale
+        here = f"{desk_of(request).public_url}/f/{form.key}"
+        values = {"_mode": ["hosted"], **asked_for(form, request.query_params), "_page": [here]}
+        if not counts or await state.tally.ask(Seen(remembered, "view", whence(request, values))):
+            break
+        sure = True
     language = language_for(request, form, home)
     return form_page(form, language, _time(desk_of(request).tokens, form), values=values, errors=(), home=home)
 
@@ -77,17 +85,18 @@ def _time(tokens: Tokens, form: Form) -> str:
 
 
 @get("/f/{key:str}/config.json", exception_handlers=REFUSALS, operation_id="get_form_config", tags=["Public"])
-async def get_config(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[Any]:
+async def get_config(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     """Return what the embed script shows."""
     try:
-        form = await form_of(db, request, key)
+        found = await latest(request, key)
     except NotFound as error:
         # Whatever page it stands on, the script shall be able to say that its key is wrong.
         answer = refuse(request, error)
         answer.headers["Access-Control-Allow-Origin"] = "*"
         return answer
+    form, home = found.form, found.settings.locale
+    admit(request, form)
     desk = desk_of(request)
-    home = (await account.get(db)).locale
     language = language_for(request, form, home)
     config = config_of(form, language, desk.public_url, _time(desk.tokens, form), home=home)
     headers = {**origin_headers(form, request), "Cache-Control": "public, max-age=60"}
@@ -110,10 +119,10 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     # Before a connection is taken, however long somebody takes to send it.
     values, unread = await _read(request)
     await state.guard.refresh(state.pool)
-    case = _Case(request, key, values, state.forms.at_hand(key))
+    case = _Case(request, key, values)
     while True:
-        known = case.known or await case.read()
-        form, home = known.form, known.settings.locale
+        remembered, case.sure = await known(request, key, sure=case.sure)
+        form, home = remembered.form, remembered.settings.locale
         language = language_for(request, form, home)
         try:
             await case.admit(form)
@@ -122,8 +131,8 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
             entered = entry.read(form, values, locale=language, home=home)
             protection.refuse(form, entered.address, locale=language)
         except (MailbaseError, HTTPException) as error:
-            if not case.latest and not isinstance(error, RateLimited):
-                case.known = None  # the form may ask for something else by now
+            if not case.sure and not isinstance(error, RateLimited):
+                case.sure = True  # it may ask for something else by now
                 continue
             if isinstance(error, Forbidden):
                 raise
@@ -131,9 +140,10 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
                 time_token = _time(desk_of(request).tokens, form)
                 return form_page(form, language, time_token, values=values, errors=error.errors, home=home)
             return with_origin(refuse(request, error), form, request)
-        taken = await case.take(known, entered, language)
+        taken = await case.take(remembered, entered, language)
         if taken is not None:
             break
+        case.sure = True
     more = ticket_for(form, values, desk_of(request).tokens, taken.id)
     if more and not wants_json(request):
         answer = more_page(form, language, more, values=values, errors=(), home=home)
@@ -149,26 +159,18 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
 class _Case:
     """One submission on its way: what was counted and asked already, should its form turn out to be another than was remembered."""
 
-    def __init__(self, request: AnyRequest, key: str, values: bodies.Values, known: Known | None) -> None:
-        self.known = known
-        self.latest = False
+    def __init__(self, request: AnyRequest, key: str, values: bodies.Values) -> None:
+        self.sure = False
+        """Whether the form is not only remembered: it was read just now, or shall be."""
         self._request = request
         self._key = key
         self._values = values
         self._counted = False
         self._over: list[str] | None = None
 
-    async def read(self) -> Known:
-        """Return the form as it is now."""
-        state = self._request.app.state
-        async with state.pool.acquire(timeout=30) as db:
-            self.known = await state.forms.read(db, self._key)
-        self.latest = True
-        return self.known
-
     async def admit(self, form: Form) -> None:
         """Count the visit, once; refuse strangers' pages and too many."""
-        admit(self._request, form, sure=self.latest)
+        admit(self._request, form, sure=self.sure)
         if not self._counted:
             self._counted = True
             try:
@@ -177,9 +179,9 @@ class _Case:
                 self._request.app.state.guard.refused(form.id, "rate_limited")
                 raise
 
-    async def take(self, known: Known, entered: entry.Entry, language: Language) -> Taken | None:
+    async def take(self, remembered: Known, entered: entry.Entry, language: Language) -> Taken | None:
         """Store it; None: the form is another by now."""
-        request, form = self._request, known.form
+        request, form = self._request, remembered.form
         state = request.app.state
         guard: Guard = state.guard
         given = await _given(request, form, self._values, entered.address.domain)
@@ -190,22 +192,20 @@ class _Case:
         if not guard.wants_proof(form) and not consent_versions.outdated(entered.consents, entered.shown):
             judgement = await protection.judge(None, guard, form, entered.address, given, over=self._over)
             if judgement == protection.PASSED:
-                candidate = Candidate(known=known, entry=entered, visitor=visitor, words=words)
+                candidate = Candidate(known=remembered, entry=entered, visitor=visitor, words=words)
                 taken = await state.intake.take(desk_of(request), candidate)
                 if isinstance(taken, Taken):
                     return taken
                 if taken == "stale":
-                    self.known = None
                     return None
         db = await work_of(request.scope).connection()
-        self.known, self.latest = await state.forms.read(db, self._key), True
-        if self.known.version != known.version:
+        if (await state.forms.read(db, self._key)).version != remembered.version:
             return None
         if judgement is None:
             judgement = await protection.judge(db, guard, form, entered.address, given, over=self._over)
         entered.consents = await consent_versions.as_shown(db, form.id, entered.consents, entered.shown)
         return await submit(
-            db, desk_of(request), form, entered, visitor, words=words, judgement=judgement, settings=known.settings
+            db, desk_of(request), form, entered, visitor, words=words, judgement=judgement, settings=remembered.settings
         )
 
 
