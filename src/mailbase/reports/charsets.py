@@ -11,6 +11,11 @@ _SAFE = re.compile(
 _WORD = re.compile(r"=\?([\w.:\-]{2,40})(?:\*[\w-]*)?\?([bBqQ])\?([^?\n]{0,2000})\?=")
 _GAP = re.compile(r"(\?=)\s+(=\?)")
 _ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
+LOST = 5
+"""How many signs of what calls itself UTF-8 may be none."""
+_WESTERN = frozenset({"iso-8859-1", "iso8859-1", "latin1", "windows-1252", "cp1252"})
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_KANA_SJIS = re.compile(rb"(?:\x82[\x9f-\xf1]|\x83[\x40-\x96])")
 _SILENT = tuple(
     (re.compile(begin, re.IGNORECASE), re.compile(end, re.IGNORECASE))
     for begin, end in (
@@ -30,30 +35,63 @@ def text_of(data: bytes, charset: str = "") -> str:
     """Return the text of bytes; what cannot be read becomes U+FFFD."""
     escaped = b"\x1b" in data and any(escape in data for escape in _ESCAPES)
     if data.isascii() and not escaped:
-        return data.decode("ascii")
+        return data.decode("utf-7" if charset.lower().endswith("utf-7") and b"+" in data else "ascii", "replace")
     if escaped:
         return data.decode("iso2022_jp_2", "replace")
     name = charset.strip("\"' ").lower()
+    if name in _WESTERN and (likeliest := _likeliest(data)) != "cp1252":
+        name = "" if _is_utf8(data) else likeliest  # said by programs that never asked
     if name and name not in {"us-ascii", "ascii", "utf-8"} and _SAFE.fullmatch(name):
         try:
             return data.decode(name, "replace")
         except (LookupError, UnicodeError, ValueError):
             pass
+    text = data.decode("utf-8", "replace")
+    lost = text.count("\ufffd")
+    if not lost or (name == "utf-8" and lost < LOST):
+        return text
+    return data.decode(_likeliest(data), "replace")
+
+
+def _is_utf8(data: bytes) -> bool:
     try:
-        return data.decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("utf-8", "replace") if name == "utf-8" else data.decode(_likeliest(data), "replace")
+        return False
+    return True
 
 
 def _likeliest(data: bytes) -> str:
-    high = [byte for byte in data[:4000] if byte >= 0x80]
-    letters = sum(chr(byte).isalpha() for byte in data[:4000] if byte < 0x80)
+    data = data[:4000]
+    high = [byte for byte in data if byte >= 0x80]
+    letters = sum(chr(byte).isalpha() for byte in data if byte < 0x80)
+    eastern = _eastern(data)
+    if eastern:
+        return eastern
     if len(high) * 2 < letters:
         return "cp1252"  # a few accents among ASCII letters: western
     # Russian written in KOI8-R has its small letters where Windows has the capitals.
     small_koi = sum(0xC0 <= byte <= 0xDF for byte in high)
     small_windows = sum(0xE0 <= byte <= 0xFF for byte in high)
     return "koi8_r" if small_koi > small_windows else "cp1251"
+
+
+def _eastern(data: bytes) -> str | None:
+    """Return the charset of text whose signs are pairs of bytes, as far as their first bytes tell."""
+    runs = _HIGH.findall(data)
+    high = sum(map(len, runs))
+    if high >= 6 and sum(map(len, _KANA_SJIS.findall(data))) > high // 3:
+        return "cp932"
+    # A text cut in the middle of a sign has one odd run, the last.
+    if high < 6 or any(len(run) % 2 for run in runs[:-1]) or any(min(run) < 0xA1 for run in runs):
+        return None
+    firsts = [byte for run in runs for byte in run[::2]]
+    if sum(byte in {0xA4, 0xA5} for byte in firsts) * 5 > len(firsts):
+        return "euc_jp"
+    if sum(0xB0 <= byte <= 0xC8 for byte in firsts) * 20 > len(firsts) * 19:
+        return "cp949"
+    # Chinese has no spaces; Russian words are shorter than this.
+    return "gb18030" if high > 10 * len(runs) else None
 
 
 def header_text(value: str) -> str:
