@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbase.errors import ConfigError, Conflict, Invalid
+from mailbase.errors import ConfigError, Conflict, Invalid, NotFound
 from mailbase.sending.relays import egress, relays
 from mailbase.sending.relays.relays import Change, read_url
 from mailbase.sending.relays.shares import BELONGS, SLOTS, share, slot
@@ -157,3 +157,15 @@ async def test_a_stopped_relay_says_why(db):
     shown = await relays.get(db, made.id)
     assert shown.stopped_reason == "auth: 535 no"
     assert shown.stopped_until is not None
+
+
+async def test_what_a_relay_said_goes_with_its_address(db):
+    """A new address or password is tried at once, and a relay of the same name as one that is gone has said nothing yet."""
+    made = await relays.create(db, VAULT, name="one", url="smtp://me:wrong@one.example")
+    await egress.stop(db, "one", "auth: 535 no")
+    assert (await relays.update(db, VAULT, made.id, Change(url="smtp://me:right@one.example"))).stopped_reason is None
+    await egress.stop(db, "one", "auth: 535 no")
+    await relays.delete(db, made.id)
+    assert (await relays.create(db, VAULT, name="one", url="smtp://one.example")).stopped_reason is None
+    with pytest.raises(NotFound):
+        await relays.delete(db, made.id)

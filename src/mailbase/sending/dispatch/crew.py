@@ -21,6 +21,7 @@ import asyncpg
 
 from mailbase.config import Settings
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
+from mailbase.errors import ConfigError
 from mailbase.sending.deliveries.journal import Journal
 from mailbase.sending.deliveries.recorder import Recorder
 from mailbase.sending.dispatch.dispatcher import Dispatcher
@@ -187,6 +188,9 @@ class Crew:
                 self._shares = await self._divide(db)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             log.warning("relays are looked at later: %s", error)
+        except ConfigError as error:
+            # A password that does not open: the other ways out must not end for it.
+            log.error("the relays stay as they were: %s", error)  # noqa: TRY400  (it says it all)
 
     async def _follow(self, found: Iterable[NamedRelay]) -> None:
         """Hire new relays; let go those that are gone, disabled, or no longer the same."""

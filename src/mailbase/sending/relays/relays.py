@@ -199,7 +199,8 @@ WHERE id = $1 RETURNING id
 """
 
 MOVE = """
-UPDATE relays SET host = $2, port = $3, username = $4, tls = $5 WHERE id = $1
+WITH moved AS (UPDATE relays SET host = $2, port = $3, username = $4, tls = $5 WHERE id = $1 RETURNING name)
+DELETE FROM egress USING moved WHERE egress.name = moved.name
 """
 
 
@@ -230,8 +231,10 @@ async def update(db: Connection, vault: Vault, relay_id: int, change: Change) ->
     return await get(db, relay_id)
 
 
+# What it said goes with it: another one of its name has said nothing yet.
 DELETE = """
-DELETE FROM relays WHERE id = $1
+WITH gone AS (DELETE FROM relays WHERE id = $1 RETURNING name), said AS (DELETE FROM egress USING gone WHERE egress.name = gone.name)
+SELECT name FROM gone
 """
 
 
@@ -242,7 +245,7 @@ async def delete(db: Connection, relay_id: int) -> None:
         NotFound: there is none of this id.
 
     """
-    if await db.execute(DELETE, relay_id) == "DELETE 0":
+    if not await db.fetch(DELETE, relay_id):
         raise NotFound("There is no such relay.")
 
 
