@@ -112,7 +112,7 @@ def dump(rule: Rule) -> Any:
     return to_builtins(rule)
 
 
-WHO: Final = """
+_ANYBODY: Final = """
 WHERE s.status = 'active'
     AND (s.paused_until IS NULL OR s.paused_until <= $7)
     AND s.created_at <= $7 AND (s.confirmed_at IS NULL OR s.confirmed_at <= $7)
@@ -120,7 +120,8 @@ WHERE s.status = 'active'
     AND ($2::bigint[] IS NULL OR s.interests && $2)
     AND ($3::text[] IS NULL OR s.tags && $3)
     AND NOT ($4::boolean OR s.interests && COALESCE($5::bigint[], '{}') OR s.tags && COALESCE($6::text[], '{}'))
-    AND (s.frequency = 'all' OR NOT EXISTS (
+"""
+_LATELY: Final = """
         SELECT FROM deliveries AS earlier
         WHERE earlier.subscriber_id = s.id AND earlier.campaign_id = ANY (ARRAY(
             SELECT id FROM campaigns WHERE status <> 'draft' AND (finished_at IS NULL OR finished_at > $7 - interval '28 days'))
@@ -128,8 +129,9 @@ WHERE s.status = 'active'
             earlier.state::text IN ('sent', 'unknown') AND COALESCE(earlier.sent_at, earlier.due_at) > $7
                 - CASE s.frequency WHEN 'weekly' THEN interval '6 days 12 hours' ELSE interval '27 days' END
             OR earlier.state::text IN ('queued', 'deferred')
-                AND (SELECT status FROM campaigns WHERE campaigns.id = earlier.campaign_id) = 'sending')))
+                AND earlier.campaign_id = ANY (ARRAY(SELECT id FROM campaigns WHERE status = 'sending')))
 """
+WHO: Final = f"{_ANYBODY} AND (s.frequency = 'all' OR NOT EXISTS ({_LATELY}))"
 """$1–$3 who, $4–$6 who not, $7 as of when: whoever joined later is not in it.
 
 A week is six days and a half, a month 27 days: a newsletter that goes out each Thursday reaches everybody on weekly each Thursday,
@@ -142,7 +144,14 @@ def _arguments(rule: Rule, at: datetime) -> tuple[Any, ...]:
     return rule.all, rule.interests, rule.tags, out.all, out.interests, out.tags, at
 
 
-COUNT: Final = "SELECT count(*) FROM subscribers AS s" + WHO  # noqa: S608  (two constants)
+# All at once: those who asked for fewer stand by themselves, so that their letters of the last weeks may be read once, not person by person.
+_EVERYBODY: Final = f"""(
+    SELECT s.domain FROM subscribers AS s {_ANYBODY} AND s.frequency = 'all'
+    UNION ALL
+    SELECT s.domain FROM subscribers AS s {_ANYBODY} AND s.frequency <> 'all' AND NOT EXISTS ({_LATELY})
+) AS who"""  # noqa: S608  (constants)
+
+COUNT: Final = "SELECT count(*) FROM " + _EVERYBODY  # noqa: S608  (two constants)
 
 
 async def count(db: Connection, rule: Rule, *, at: datetime) -> int:
@@ -152,9 +161,8 @@ async def count(db: Connection, rule: Rule, *, at: datetime) -> int:
 
 
 BY_PROVIDER: Final = (
-    "SELECT COALESCE(r.provider, 'other') AS provider, count(*) FROM subscribers AS s LEFT JOIN recipient_domains AS r ON r.domain = s.domain"  # noqa: S608  (two constants)
-    + WHO
-    + "GROUP BY 1"
+    "SELECT COALESCE(r.provider, 'other') AS provider, sum(who.n)::bigint AS count"  # noqa: S608  (constants)
+    f" FROM (SELECT domain, count(*) AS n FROM {_EVERYBODY} GROUP BY 1) AS who LEFT JOIN recipient_domains AS r ON r.domain = who.domain GROUP BY 1"
 )
 
 
