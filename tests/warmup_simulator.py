@@ -29,8 +29,12 @@ NOBODY = Outcome(0, "refused", 550, "5.1.1", "no such user", "rcpt", "hard")
 class Simulator:
     """Some workers, one domain, and a clock that anybody may set."""
 
-    def __init__(self, pool, domain_id, *, workers=2, seed=1, egress="relay", batch=20, crash=0.0, answer=None):
-        self.pool, self.domain_id, self.egress, self.batch, self.crash = pool, domain_id, egress, batch, crash
+    def __init__(
+        self, pool, domain_id, *, workers=2, seed=1, egress="relay", batch=20, crash=0.0, late=0.0, answer=None
+    ):
+        self.pool, self.domain_id, self.egress, self.batch = pool, domain_id, egress, batch
+        self.crash, self.late = crash, late
+        self.unrecorded = []
         self.random = Random(seed)
         self.answer = answer or (lambda _provider, _now: FINE)
         self.now = START
@@ -63,7 +67,11 @@ class Simulator:
                 await warmup_judge.judge(db, to_outbox=False, now=self.now)
                 await self._see_caps(db)
                 self.judged = hour
+        late, self.unrecorded = self.unrecorded, []
         await asyncio.gather(*[self._work(number) for number in range(len(self.queues))])
+        async with self.pool.acquire() as db:
+            for results, slot in late:
+                await records.record(db, results, slot=slot, random=self.random, now=self.now)
 
     async def _see_caps(self, db):
         names = [row["provider"] for row in await db.fetch("SELECT DISTINCT provider FROM campaign_lanes")]
@@ -71,7 +79,8 @@ class Simulator:
         found, _, _ = await warmup_take.keys(db, self.domain_id, self.egress, names, now=self.now)
         for name, key in found.items():
             cap = warmup_keys.cap_of(chosen, key, self.now)
-            seen = (cap.day, cap.hour) if cap else (10**9, None)
+            ceiling = 10**9 if key.ceiling is None else key.ceiling
+            seen = (min(cap.day, ceiling), cap.hour) if cap else (ceiling, None)
             if not self.caps[name] or self.caps[name][-1][1:] != seen:
                 self.caps[name].append((self.now, *seen))
 
@@ -108,7 +117,9 @@ class Simulator:
                 one.email or "", None, one.attempts + 1, marked.bucket, egress=self.egress,
             )  # fmt: skip
             results.append((handed, outcome))
-        if results:
+        if results and self.random.random() < self.late:
+            self.unrecorded.append((results, number))
+        elif results:
             await records.record(db, results, slot=number, random=self.random, now=self.now)
         return marked.held
 

@@ -8,11 +8,12 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Never, TypeVar, get_args
 
 from mailbase import __version__
 from mailbase.config import Settings
-from mailbase.errors import MailbaseError, Unavailable
+from mailbase.errors import Invalid, MailbaseError, Unavailable
 
 if TYPE_CHECKING:
     from mailbase.db import Connection
@@ -92,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan = warmup.add_parser("plan", help="print day by day what a preset makes of so many letters")
     plan.add_argument("--preset", required=True, choices=("cautious", "standard", "fast", "custom", "none"))
-    plan.add_argument("--recipients", required=True, type=_number, metavar="N")
+    whom = plan.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--recipients", type=_number, metavar="N")
+    whom.add_argument("--list", type=Path, metavar="CSV", help="a file of addresses: its providers are counted, by MX")
     plan.add_argument("--mix", type=_mix, default={}, metavar="SHARES", help="for example google=0.6,yahoo=0.2")
     plan.add_argument(
         "--schedule", type=_schedule, metavar="CAPS", help="with custom: letters a day, such as 50,80,120"
@@ -249,8 +252,31 @@ def _warmup_plan(arguments: argparse.Namespace) -> None:
     from mailbase.sending.warmup import warmup
 
     warmup.check(arguments.preset, arguments.schedule)
-    for line in warmup_report.lines(arguments.preset, arguments.recipients, arguments.mix, arguments.schedule):
+    if arguments.list is None:
+        demand = warmup_report.demand_of(arguments.recipients, arguments.mix)
+    else:
+        demand = _list_mix(arguments.list)
+    for line in warmup_report.lines(arguments.preset, demand, arguments.schedule):
         print(line)
+
+
+def _list_mix(path: Path) -> dict[str, int]:
+    from mailbase.campaigns import list_mix
+    from mailbase.sending.warmup import report as warmup_report
+
+    try:
+        mix = asyncio.run(list_mix.read(path))
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}.", code="unreadable") from None
+    if not mix.demand:
+        raise Invalid(f"{path} holds no address.", code="no_addresses")
+    print(f"{sum(mix.demand.values()):,} addresses: {warmup_report.shared(mix.demand)}.")
+    if mix.passed_over:
+        print(f"Lines without an address, passed over: {mix.passed_over:,}.")
+    if mix.unanswered:
+        print(f"DNS did not say who takes mail for {mix.unanswered:,} of them (other): the total alone holds those.")
+    print()
+    return mix.demand
 
 
 def _keys_create(arguments: argparse.Namespace) -> None:

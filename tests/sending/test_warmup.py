@@ -4,17 +4,23 @@ import asyncio
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailbase.audience.addresses import Address
+from mailbase.letters.content import Sender
 from mailbase.sending.deliveries import leases, marks
 from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.dispatch import messages
 from mailbase.sending.warmup import judge as warmup_judge
+from mailbase.sending.warmup import overrides as warmup_overrides
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import warmup
-from mailbase.sending.warmup.rules import Cap
+from mailbase.sending.warmup.overrides import Override
+from mailbase.sending.warmup.rules import Cap, Rules
 from sending.sending_kit import add_campaign, add_domain, add_people, assert_counters, states
 
 START = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
@@ -185,3 +191,50 @@ async def test_another_preset_begins_at_its_first_level(db):
     await warmup.set_preset(db, domain_id, "custom", [5])
     found = await warmup.get(db, domain_id, to_outbox=False)
     assert (found.day, found.cap_today, found.schedule) == (1, 5, [5])
+
+
+async def test_the_owner_may_raise_a_level_in_the_middle_of_the_day_or_hold_it(db):
+    """A level set by hand gives its room at once; a held one stays, however well the day went, and the history says why."""
+    domain_id = await add_domain(db, preset="custom", schedule=[10, 20, 40], rules=AT_ONCE)
+    assert [await take(db, domain_id, 15, START) for _ in range(2)] == [10, 0]
+    for provider in ("*", "other"):
+        override = Override(egress="relay", provider=provider, level=3)
+        await warmup_overrides.apply(db, domain_id, override, to_outbox=False, now=START)
+    assert [await take(db, domain_id, 50, START + timedelta(hours=1)) for _ in range(2)] == [30, 0]
+    await warmup_judge.judge(db, to_outbox=False, now=START)
+    await warmup.set_rules(db, domain_id, Rules(active_hours=1), hold=True, exempt=True)
+    assert await advance(db, 2) == 3
+    said = await db.fetch("SELECT decision, reason FROM warmup_history WHERE provider = '*' ORDER BY id")
+    assert [tuple(row) for row in said] == [
+        ("level", "By hand: level 3."), ("stay", "40 of 40 letters went out; levels are held by hand."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("exempt", "marked"), [(True, 5), (False, 3)])
+async def test_messages_count_and_wait_only_where_the_owner_says_so(db, exempt, marked):
+    """Five messages of a domain that may send three letters: all go, or three and the rest later; either way no campaign letter is left."""
+    domain_id = await add_domain(db, preset="custom", schedule=[3], rules=AT_ONCE)
+    await warmup.set_rules(db, domain_id, Rules(active_hours=1), hold=False, exempt=exempt)
+    for n in range(5):
+        to = Address(f"p{n}@example.com", f"p{n}@example.com", "example.com")
+        sender = Sender(name="Shop", email="shop@news.example")
+        await messages.create(db, messages.NewMessage(kind="confirmation", from_=sender, to=to, subject="s", text="t"))
+    fence, letters = await leases.lease_messages(db, 9)
+    went = await marks.mark_messages(db, fence, [(letter.id, "") for letter in letters], egress="relay")
+    assert len(went.ids) == marked
+    assert await warmup.remaining(db, domain_id, to_outbox=False) == 0
+    waiting = await db.fetch(
+        "SELECT due_at > now() AS later FROM deliveries WHERE id <> ALL ($1::bigint[])", list(went.ids)
+    )
+    assert [row["later"] for row in waiting] == [True] * (5 - marked)
+
+
+async def test_nothing_in_the_history_can_be_changed_or_removed(db):
+    """The database itself refuses; only a domain that goes takes its history with it."""
+    domain_id = await add_domain(db)
+    await warmup.set_preset(db, domain_id, "fast", None)
+    for statement in ("UPDATE warmup_history SET reason = ''", "DELETE FROM warmup_history"):
+        with pytest.raises(asyncpg.RaiseError, match="append only"):
+            await db.execute(statement)
+    await db.execute("DELETE FROM domains")
+    assert await db.fetchval("SELECT count(*) FROM warmup_history") == 0

@@ -4,6 +4,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+from mailbase.campaigns import list_mix
+from mailbase.sending.dns import Unanswered
+from mailbase.sending.providers.lookup import MailHosts
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import warmup
 from mailbase.sending.warmup.outlook import outlook
@@ -139,3 +142,27 @@ def test_the_plan_is_printed_day_by_day():
     assert plan("--preset", "cautious", "--recipients", "0").returncode == 2
     assert plan("--preset", "standard", "--recipients", "9", "--mix", "google=0.9,yahoo=0.9").returncode == 2
     assert plan("--preset", "custom", "--recipients", "9").returncode == 1
+
+
+class Dns:
+    """Knows one domain."""
+
+    async def mail_hosts(self, domain):
+        """Return its hosts; no server answers about any other."""
+        if domain == "shop.example":
+            return MailHosts(("aspmx.l.google.com",), 60)
+        if domain == "own.example":
+            return MailHosts(("mail.hoster.example",), 60)
+        raise Unanswered(domain)
+
+
+async def test_a_list_that_is_not_imported_is_counted_by_provider(tmp_path):
+    """Large domains are known by heart, others by their mail hosts, the rest is nobody's; each address counts once."""
+    path = tmp_path / "list.csv"
+    path.write_bytes(
+        "name,email\r\nAnn,Ann@GMAIL.com\nAnn,ann@gmail.com\nBo,bo@shop.example\n\nCy,<cy@own.example>\n"
+        "Di,di@silent.example\nEd,nothing\nFi,\xff fi@web.de\n".encode("latin-1", "replace")
+    )
+    mix = await list_mix.read(path, resolver=Dns())
+    assert mix.demand == {"google": 2, "site:hoster.example": 1, "other": 1, "gmx": 1}
+    assert (mix.passed_over, mix.unanswered) == (1, 1)

@@ -35,14 +35,14 @@ async def levels(db):
     return {row["provider"]: row["level"] for row in await db.fetch("SELECT provider, level FROM warmup_keys")}
 
 
-DEMAND = {"google": 700, "yahoo": 240, "mailru": 100, "other": 260}
+DEMAND = {"google": 400, "yahoo": 140, "mailru": 60, "other": 150}
 SCHEDULE = [60, 90, 130, 200, 300]
 STEADY = {"active_hours": 2, "spacing_below": 0}
 
 
 @pytest.mark.timeout(180)
 async def test_the_forecast_is_what_happens(pool, db):
-    """By day, the plan and what the real code then does never differ by more than 5 %: of each provider's letters, and of all."""
+    """By the end of each day the plan and what two workers then did never differ by more than 5 %: of each provider's letters, and of all."""
     domain_id = await add_domain(db, preset="custom", schedule=SCHEDULE, rules=STEADY)
     campaign_id = await add_list(db, domain_id, DEMAND)
     chosen = Chosen(preset="custom", schedule=SCHEDULE, rules=convert(STEADY, Rules))
@@ -71,7 +71,7 @@ JUMPS = st.lists(st.tuples(st.integers(0, 58), st.sampled_from([-90, -60, 60, 90
 @settings(max_examples=2)
 @given(storms=STORMS, jumps=JUMPS, seed=st.integers(0, 10**6), hours=st.sampled_from([1, 3]))
 async def test_sixty_days_of_whatever_happens(pool, storms, jumps, seed, hours):
-    """Three workers that die, storms of refusals, a clock set an hour back or forth: no cap is ever exceeded, nothing sticks."""
+    """Three workers that die or record late, storms of refusals, a clock set back or forth, a ceiling: no cap is ever exceeded, nothing sticks."""
     async with pool.acquire() as db:
         await db.execute(
             "TRUNCATE deliveries, campaigns, subscribers, counters, bounces, suppressions, domains CASCADE"
@@ -79,20 +79,21 @@ async def test_sixty_days_of_whatever_happens(pool, storms, jumps, seed, hours):
         domain_id = await add_domain(
             db, preset="custom", schedule=[20, 25, 30, 40, 50], rules={"active_hours": hours, "spacing_below": 20}
         )
+        await warmup.set_ceilings(db, domain_id, {"yahoo": 6}, now=START)
         made = [await add_list(db, domain_id, {"google": 150, "yahoo": 80, "other": 60}, prefix="a")]
 
         def answer(provider, now):
             day = (now - START).days
             return LATER if any(provider == who and first <= day < first + n for who, first, n in storms) else FINE
 
-        played = Simulator(pool, domain_id, workers=3, seed=seed, crash=0.02, answer=answer)
+        played = Simulator(pool, domain_id, workers=3, seed=seed, crash=0.02, late=0.05, answer=answer)
         jumps_by_day = dict(jumps)
         for day in range(60):
             if day == 25:
                 made.append(
                     await add_list(db, domain_id, {"google": 60, "mailru": 30, "other": 30}, prefix="b", at=played.now)
                 )
-            await played.run(START + timedelta(days=day + 1), step=timedelta(hours=2))
+            await played.run(START + timedelta(days=day + 1), step=timedelta(hours=4))
             played.now += timedelta(minutes=jumps_by_day.get(day, 0))
         played.check()
         rows = await db.fetch("SELECT state::text, count(*) FROM deliveries GROUP BY state")
@@ -105,13 +106,13 @@ async def test_sixty_days_of_whatever_happens(pool, storms, jumps, seed, hours):
 async def test_a_storm_at_one_provider_slows_only_that_one(pool, db):
     """One provider refuses everything for days: the others rise as they would have, the total is not judged by it."""
     domain_id = await add_domain(db, preset="custom", schedule=[40, 60, 90, 130], rules={"active_hours": 2})
-    await add_list(db, domain_id, {"google": 300, "mailru": 200})
+    await add_list(db, domain_id, {"google": 170, "mailru": 60})
     played = Simulator(pool, domain_id, answer=lambda who, _now: LATER if who == "mailru" else FINE)
-    await played.run(START + timedelta(days=5), step=timedelta(minutes=30))
+    await played.run(START + timedelta(days=3), step=timedelta(minutes=30))
     played.check()
     found = await levels(db)
-    assert found["google"] >= 4
-    assert played.by_day("google").total() == 300
+    assert found["google"] >= 3
+    assert played.by_day("google").total() == 170
     assert played.by_day("mailru").total() == 0
     said = await db.fetch(
         "SELECT provider, decision FROM warmup_history WHERE decision IN ('step_back', 'suspend', 'stop', 'hold')"
@@ -179,7 +180,7 @@ INSERT INTO engaged (subscriber_id, at, clicked_at) SELECT id, $2, $2 FROM unnes
 
 async def test_the_most_engaged_are_written_to_first(pool, db):
     """Inside a provider the warmer tier leaves first, whatever the order people came in."""
-    domain_id = await add_domain(db, preset="custom", schedule=[5], rules={"active_hours": 1, "spacing_below": 0})
+    domain_id = await add_domain(db, preset="custom", schedule=[10], rules={"active_hours": 1, "spacing_below": 0})
     people = await add_people(db, 30, domain="gmail.com")
     now = await db.fetchval("SELECT now()")
     await db.execute("UPDATE subscribers SET created_at = now() - interval '1 year'")
@@ -191,7 +192,7 @@ async def test_the_most_engaged_are_written_to_first(pool, db):
     await add_campaign(db, domain_id, people)
     await db.execute("UPDATE deliveries SET due_at = $1", START)
     played = Simulator(pool, domain_id, workers=1, batch=3)
-    await played.run(START + timedelta(days=6), step=timedelta(hours=1))
+    await played.run(START + timedelta(days=3), step=timedelta(hours=1))
     tiers = [tier for _, _, tier, _ in played.out]
     assert Counter(tiers) == {0: 2, 1: 5, 4: 3, 6: 20}
     assert tiers == sorted(tiers)
@@ -205,7 +206,7 @@ async def test_cold_people_wait_while_warmer_mail_does_and_an_all_cold_list_stil
     await db.execute("UPDATE deliveries SET rank = (6 << 27) | (rank & 134217727)")
     warm = await add_list(db, domain_id, {"google": 30}, prefix="warm")
     played = Simulator(pool, domain_id)
-    await played.run(START + timedelta(days=8), step=timedelta(hours=1))
+    await played.run(START + timedelta(days=5), step=timedelta(hours=1))
     order = [campaign for _, _, _, campaign in played.out]
     assert set(order[:30]) == {warm}
     assert Counter(order) == {warm: 30, cold: 120}
