@@ -18,7 +18,8 @@ VACATION: Final = Phrases(
     "автоответ*", "автоматический ответ", "нет на месте", "в отпуске", "вне офиса", "odpowiedź automatyczna", "poza biurem", "nieobecn*",
     "automatická odpověď", "mimo kancelář", "nepřítomn*", "otomatik yanıt", "otomatik cevap", "ofis dışında", "automatikus válasz", "házon kívül",
     "automatsvar", "frånvaro*", "fravær*", "poissa", "automaattinen vastaus", "răspuns automat", "αυτόματη απάντηση",
-    "自動応答", "自動返信", "不在", "自动回复", "自动答复", "自動回覆", "자동 응답", "부재중",
+    "自動応答", "自動返信", "不在", "自动回复", "自动答复", "自動回覆", "자동 응답", "자동 회신", "자동응답", "부재중", "autoodpowied*", "autosvar", "autosvar*", "automatsvar*", "autorisposta", "autorespuesta", "auto reponse", "réponse auto",
+    "otomatik yanit*", "автоматична відповідь", "автоматичен отговор", "odpowiedź auto*", "自動返答", "休假", "休暇", "휴가",
 )  # fmt: skip
 CHALLENGE: Final = Phrases(
     "confirm … you are human", "confirm … you are a human", "confirm your message", "confirm your email so", "sender verification",
@@ -27,6 +28,7 @@ CHALLENGE: Final = Phrases(
     "boxbe", "spam arrest", "spamarrest", "tmda", "bluebottle", "mailblocks", "qurb", "vanquish", "choicemail",
     "held until you confirm", "held until you verif*", "waiting for your confirmation", "held pending your", "queued until you confirm",
     "click … to confirm … message", "click … to verify … message", "click … to release … message", "click … to confirm … e-mail",
+    "add yourself to my guest list", "been waitlisted", "was waitlisted", "list of approved senders", "allow incoming messages only from senders",
     "added to my guest list", "added to the guest list", "approved sender list", "approved senders list", "allowed senders list", "awaits moderator approval",
 )  # fmt: skip
 DELAY_SUBJECT: Final = Phrases(

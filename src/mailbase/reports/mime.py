@@ -9,6 +9,8 @@ import re
 from mailbase.reports.charsets import base64, header_text, text_of, without_tags
 
 LONGEST_MAIL = 2_000_000
+LONGEST_TEXT = 300_000
+"""More than anybody looks at."""
 LONGEST_HEAD = 128_000
 LONGEST_FIELD = 16_000
 MOST_PARTS = 64
@@ -73,7 +75,11 @@ class Part:
         """The words of this part alone; an HTML page's without its tags."""
         if self._text is None:
             charset = _CHARSET.search(self.type_line)
-            text = text_of(self.content, charset[1] if charset else "").replace("\r\n", "\n").replace("\r", "\n")
+            text = (
+                text_of(self.content[:LONGEST_TEXT], charset[1] if charset else "")
+                .replace("\r\n", "\n")
+                .replace("\r", "\n")
+            )
             html = self.kind == "text/html" or (
                 text[:200].lstrip()[:9].lower() in {"<!doctype", "<html><he"}
                 or text[:200].lstrip()[:6].lower() == "<html>"

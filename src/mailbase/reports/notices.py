@@ -9,6 +9,7 @@ from mailbase.reports.returned import Returned
 
 MOST_RECIPIENTS = 200
 LONGEST_NOTICE = 32_000
+LONGEST_LINE = 1_000
 
 _A = ADDRESS.pattern
 
@@ -31,7 +32,6 @@ _SENDING = re.compile(
     r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
     re.IGNORECASE,
 )
-_LINE = re.compile(r"[^\n]*")
 
 
 def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
@@ -52,7 +52,7 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
     not_them = to_us | {one.casefold() for one in letter.senders}
     written_to = [one for one in letter.recipients if one.casefold() not in not_them]
     # Neither pattern looks beyond its line, and few lines have an address.
-    text = "\n".join(line for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
+    text = "\n".join(line[:LONGEST_LINE] for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
     if text:
         offices: list[str] = []
         for pattern in _STANDS_OUT:

@@ -1,11 +1,13 @@
 """The letter that came back: what of its headers tells whose it was."""
 
 import re
+from itertools import islice
 
 from mailbase.reports.addresses import addresses
 from mailbase.reports.mime import RETURNED, Part, headers, read
 
 LONGEST = 64_000
+MOST_STARTS = 300
 
 _URL = re.compile(r"<\s*([a-zA-Z][a-zA-Z0-9+.\-]{1,20}:[^<>\s]{1,2000})\s*>")
 _ID = re.compile(r"<([^<>\s]{3,990})>")
@@ -126,7 +128,7 @@ def cut(text: str) -> tuple[str, Returned]:
 
 def _start(text: str) -> int:
     """Where a block of headers begins that only a letter has; -1 when there is none."""
-    for found in _HEADER.finditer(text):
+    for found in islice(_HEADER.finditer(text), MOST_STARTS):
         at = found.start()
         window = text[at : at + 1500].split("\n\n", 1)[0]
         lines = _HEADER.findall(window)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 LONGEST = 6000
+LONGEST_WORD = 400
 FAR = 80
 NEAR = 25
 
@@ -72,7 +73,7 @@ def plain(text: str) -> str:
         if word.isalpha():
             words.append(word)
         else:
-            words += _APART.sub(" ", _LIES.sub(" ", word) if _may_lie(word) else word).split()
+            words += _APART.sub(" ", _LIES.sub(" ", word[:LONGEST_WORD]) if _may_lie(word) else word).split()
     return f" {' '.join(words)} "
 
 
