@@ -210,9 +210,10 @@ class Worker:
                 with contextlib.suppress(*CONNECTION_ERRORS, asyncpg.PostgresError):
                     await db.close(timeout=1)
 
-    def _on_letters(self, *_arguments: object) -> None:
+    def _on_letters(self, *heard: object) -> None:
         self._crew.wake()
-        self._campaigns_wake.set()
+        if heard[-1:] != (messages.ALONE,):
+            self._campaigns_wake.set()
 
     def _on_jobs(self, *_arguments: object) -> None:
         self._jobs_wake.set()

@@ -18,6 +18,8 @@ from mailbase.errors import NotFound
 from mailbase.letters.content import Attachment, Sender
 
 CHANNEL = "mailbase_sending"
+ALONE = "message"
+"""What is said on the channel where nothing of a campaign has changed."""
 
 Kind = Literal["transactional", "confirmation", "test"]
 
@@ -79,11 +81,11 @@ WITH message AS (
     INSERT INTO arrived_domains (domain)
     SELECT $13 WHERE NOT EXISTS (SELECT FROM recipient_domains WHERE domain = $13 AND due_at IS NOT NULL)
 )
-SELECT message_id, id AS delivery_id, CASE WHEN $14 THEN pg_notify('mailbase_sending', '') END FROM delivery
+SELECT message_id, id AS delivery_id, CASE WHEN $14 THEN pg_notify('mailbase_sending', 'message') END FROM delivery
 """
 
 WAKE = """
-SELECT pg_notify('mailbase_sending', '')
+SELECT pg_notify('mailbase_sending', 'message')
 """
 
 
