@@ -116,7 +116,7 @@ def up(settings: Settings) -> None:
             for child in parts:
                 if not stop.is_set():
                     child.start()
-            _wait_ready(settings, parts[0], stop)
+            _wait_ready(settings, parts, stop)
             if settings.inbound_port:
                 _wait_inbound(settings, parts[-1], stop)
             if not stop.is_set():
@@ -237,11 +237,12 @@ def _port_free(name: str, host: str, port: int, stop: threading.Event, *, patien
                 return
 
 
-def _wait_ready(settings: Settings, api: Child, stop: threading.Event) -> None:
+def _wait_ready(settings: Settings, parts: list[Child], stop: threading.Event) -> None:
     deadline = time.monotonic() + 60
     while not stop.wait(0.05):
-        if api.process is None or api.process.poll() is not None:
-            raise ConfigError("the API ended at start; its last words are above")
+        for part in parts:
+            if part.process is None or part.process.poll() is not None:
+                raise ConfigError(f"a part of mailbase ended at start ({part.name}); its last words are above")
         connection = http.client.HTTPConnection(_dial(settings.host), settings.port, timeout=5)
         try:
             connection.request("GET", "/readyz")
