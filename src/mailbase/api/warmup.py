@@ -28,7 +28,7 @@ TAGS: Final = ["Domains"]
 BATCH: Final = 1000
 
 Schedule = Annotated[list[Annotated[int, Meta(ge=1, le=1_000_000_000)]], Meta(min_length=1, max_length=365)]
-Provider = Annotated[str, Meta(min_length=1, max_length=260, pattern=r"^(\*|[a-z0-9][a-z0-9:._-]*)$")]
+Provider = Annotated[str, Meta(min_length=1, max_length=260)]
 Ceilings = Annotated[dict[Provider, Annotated[int, Meta(ge=0, le=1_000_000_000)]], Meta(max_length=200)]
 
 
@@ -80,7 +80,7 @@ async def update_domain_warmup(
     if data.preset is not UNSET or data.schedule is not UNSET:
         preset = held.preset if data.preset is UNSET else data.preset
         schedule = (held.schedule if preset == held.preset else None) if data.schedule is UNSET else data.schedule
-        warmup.check(preset, schedule)
+        warmup.check(preset, schedule, field="schedule")
         await warmup.set_preset(db, domain_id, preset, schedule)
     if data.provider_caps is not UNSET:
         await warmup.set_ceilings(db, domain_id, data.provider_caps)

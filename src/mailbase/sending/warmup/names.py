@@ -1,5 +1,6 @@
 """The names of providers as people write them: what they call them, and a refusal of what nobody is called."""
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -20,6 +21,8 @@ CALLED: Final = {
 }  # fmt: skip
 """What people call them, by the name in the table of providers."""
 
+SITE: Final = re.compile(r"site:[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?")
+
 KNOWN = """
 SELECT name FROM providers UNION SELECT provider FROM warmup_keys WHERE domain_id = $1 ORDER BY 1
 """
@@ -39,9 +42,7 @@ async def check(db: Connection, domain_id: int, names: Collection[str], *, field
     """
     known = [row["name"] for row in await db.fetch(KNOWN, domain_id)]
     for name in names:
-        if name not in {TOTAL, UNKNOWN, *known} and not name.startswith("site:"):
+        if name not in {TOTAL, UNKNOWN, *known} and not SITE.fullmatch(name):
             usual = ", ".join(one for one in known if not one.startswith("site:") and one != TOTAL)
-            message = (
-                f"There is no provider {name}. There are {usual}, * for all of them together, and site:HOST for others."
-            )
+            message = f"There is no provider {name[:40]}. There are {usual}, * for all of them together, and site:HOST for others."
             raise Invalid.field(field, "unknown_provider", message)

@@ -74,7 +74,7 @@ def effective(preset: Preset | None, *, to_outbox: bool) -> Preset:
     return preset or ("none" if to_outbox else "cautious")
 
 
-def check(preset: Preset, schedule: Sequence[int] | None) -> None:
+def check(preset: Preset, schedule: Sequence[int] | None, *, field: str = "warmup.schedule") -> None:
     """Refuse a schedule without ``custom``, and ``custom`` without one.
 
     Raises:
@@ -83,7 +83,7 @@ def check(preset: Preset, schedule: Sequence[int] | None) -> None:
     """
     if (preset == "custom") != bool(schedule):
         raise Invalid.field(
-            "warmup.schedule", "schedule_mismatch", "A schedule belongs to the preset custom, and custom needs one."
+            field, "schedule_mismatch", "A schedule belongs to the preset custom, and custom needs one."
         )
 
 
