@@ -244,6 +244,47 @@ async def test_each_step_decides_as_it_should(step, reply, kind, bounce_class, r
     assert (outcome.code, outcome.reply) == (int(reply[:3]), reply[4:])
 
 
+CODES = (421, 451, 452, 550, 554)
+AT_EACH_STEP = [
+    ("greeting", ["relay"] * 5),
+    ("EHLO", ["relay", "relay", "relay", "sent", "relay"]),  # 550: it is asked again with HELO
+    ("STARTTLS", ["relay"] * 5),
+    ("AUTH", ["relay"] * 5),
+    ("MAIL", ["relay"] * 5),
+    ("RCPT", ["deferred", "deferred", "deferred", "refused", "refused"]),
+    ("DATA", ["deferred", "deferred", "deferred", "refused", "refused"]),
+    ("DOT", ["deferred", "deferred", "deferred", "refused", "refused"]),
+    ("QUIT", ["sent"] * 5),
+]
+
+
+@pytest.mark.parametrize("ehlo", [EHLO, NO_PIPELINING], ids=["pipelining", "one by one"])
+@pytest.mark.parametrize(("step", "kinds"), AT_EACH_STEP, ids=[step for step, _ in AT_EACH_STEP])
+async def test_each_refusal_at_each_step_leaves_each_letter_one_outcome(step, kinds, ehlo):
+    """421, 451, 452, 550, 554, without any enhanced code: every letter has one outcome, and what is said of it is what arrived."""
+    more = {"STARTTLS": {"tls": "starttls"}, "AUTH": {"user": "shop", "password": "secret"}}.get(step, {})
+    offered = ehlo.replace("\n", "\n250-AUTH PLAIN\n250-STARTTLS\n", 1) if more else ehlo
+    for code, kind in zip(CODES, kinds, strict=True):
+        letters = [envelope(f"u{n}@example.com") for n in range(3)]
+        peer, outcomes = await against({"EHLO": offered, step: f"{code} no"}, *letters, **more)
+        assert {outcome.kind for outcome in outcomes} == {kind}, code
+        assert [to for _, to, content in peer.letters if content] == (
+            [one.rcpt_to for one in letters] if kind == "sent" else []
+        )
+
+
+async def test_a_server_that_takes_less_in_its_next_session_is_believed():
+    """SIZE is what the present session says: a letter that the last one would have taken is refused here, the small ones go on."""
+    sizes = itertools.chain([20_000], itertools.repeat(100))
+    answers = {"EHLO": lambda *_: f"250-peer\n250-PIPELINING\n250 SIZE {next(sizes)}"}
+    big = b"Subject: x\r\n\r\n" + b"y" * 200 + b"\r\n"
+    async with SmtpPeer(answers) as peer, relay(peer.port, letters_per_connection=1) as transport:
+        first = await send(transport, envelope(data=big))
+        rest = await send(transport, envelope(data=big), envelope())
+    assert [outcome.kind for outcome in (*first, *rest)] == ["sent", "refused", "sent"]
+    assert rest[0].enhanced == "5.3.4"
+
+
 async def test_ehlo_refused_falls_back_to_helo():
     """A server from before ESMTP still gets its letters, one command at a time."""
     peer, outcomes = await against({"EHLO": "502 what"}, envelope("a@example.com"), envelope("b@example.com"))

@@ -83,17 +83,15 @@ def fate(
     """Return what an outcome makes of a letter. ``again``: one in doubt goes out again, under the same Message-ID, and for this."""
     if letter.failure is not None:
         return Fate("failed", reason="content")
+    if _ours(letter, outcome, standing):
+        return Fate("queued", wait=0, burnt=False)
     match outcome.kind:
         case "sent":
             return Fate("sent")
-        case "refused":
+        case "refused" | "sender":
             return Fate("bounced", reason=outcome.reason or "uncategorized")
-        case "sender" if letter.campaign_id is None:
-            return Fate("bounced", reason=outcome.reason)
         case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
-        case "relay" | "sender":
-            return Fate("queued", wait=0, burnt=False)
         case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
             return Fate("queued", wait=0 if outcome.free else 1, burnt=False)
         case "not_sent" if letter.attempts <= FREE_DROPS:
@@ -112,6 +110,12 @@ def fate(
         burnt=retry.burnt,
         refused=refused,
     )
+
+
+def _ours(letter: Handed, outcome: Outcome, standing: Standing) -> bool:
+    """Tell a refusal of us, or of our domain, which is stopped for it: no letter is to blame, and none leaves until that is over."""
+    of_domain = outcome.kind == "sender" or (outcome.kind == "refused" and standing.verdict.stopped)
+    return outcome.kind == "relay" or (of_domain and letter.campaign_id is not None)
 
 
 # `state::text` keeps the planner from the indexes of the queue: each of these is found by its id. What is late has no claim any more.

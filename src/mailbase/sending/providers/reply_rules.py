@@ -38,6 +38,8 @@ class Verdict(Struct, frozen=True):
     """When the provider's overrides end, where some are in force now."""
     held: timedelta | None = None
     """How long that is still."""
+    stopped: bool = False
+    """The domain it came from is stopped for such refusals: it waits until the domain is resumed."""
 
 
 # CASE keeps the pattern, the costly part, to the rules that are for this provider at all.
@@ -90,6 +92,10 @@ ON CONFLICT (rule_id, provider, egress) DO UPDATE SET
     created_at = CASE WHEN provider_overrides.expires_at > excluded.created_at THEN provider_overrides.created_at ELSE excluded.created_at END
 """
 
+STOPPED = """
+SELECT id FROM domains WHERE id = ANY($1::bigint[]) AND stopped_at IS NOT NULL
+"""
+
 Key = tuple[int, str, str]
 """Rule, provider, and the way out or the domain."""
 
@@ -123,11 +129,16 @@ async def notice_all(
         return nothing
     await _count(db, egress, refusals, replies, hits, now=now)
     about_us = {hit["n"] for hit in hits}
+    stopping = {hit["n"]: refusals[hit["n"]].domain_id for hit in hits if hit["stop_domain"]}
+    stopped = (
+        {row["id"] for row in await db.fetch(STOPPED, list(set(stopping.values()) - {None}))} if stopping else set()
+    )
     ends = await overrides.until(db, sorted({refusals[n].provider for n in about_us}), egress, now=now)
-    return [
-        Verdict(True, *ends.get(refusal.provider, (None, None))) if n in about_us else nothing[n]
-        for n, refusal in enumerate(refusals)
-    ]
+    verdicts = nothing
+    for n in about_us:
+        until, held = ends.get(refusals[n].provider, (None, None))
+        verdicts[n] = Verdict(True, until, held, stopping.get(n) in stopped)
+    return verdicts
 
 
 async def _count(
