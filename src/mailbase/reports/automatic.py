@@ -64,7 +64,7 @@ FAILURE: Final = Phrases(
     "配信", "送信エラー", "送信でき", "届", "返送", "退信", "无法投递", "投递失败", "退回", "배달", "반송",
 )  # fmt: skip
 _FROM_MACHINE = re.compile(
-    r"mailer-?daemon|postmaster|mail(?:er)? ?(?:delivery|system|administrator)|delivery (?:sub)?system|system administrator|mdaemon@|microsoftexchange|mail-?daemon|autoresponse-off",
+    r"mailer-?daemon|postmaster|mail(?:er)? ?(?:delivery|system|administrator)|delivery (?:sub)?system|system administrator|mdaemon@|microsoftexchange|mail-?daemon|autoresponse-off|mail(?:er)?[ -]?(?:gateway|router|server|service|robot|admin)|(?:^|[<\s])(?:mailer|smtp|mmdf|mta|gateway|post_?master|daemon)@",
     re.IGNORECASE,
 )
 

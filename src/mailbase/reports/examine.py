@@ -230,7 +230,7 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     if automatic.challenge(mail, lead):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
-    speaks = bool(letter) + bool(code_of(lead)) + automatic.FAILURE.said_in(words)
+    speaks = bool(letter) + bool(code_of(lead)) + bool(status_of(lead)) + automatic.FAILURE.said_in(words)
     silent = verdict.reason == "uncategorized"
     # People write of missing mailboxes too: without a server's name or subject it takes two signs.
     late = automatic.delayed(mail, lead)
@@ -241,6 +241,8 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     ):
         return [Finding(recipient=None, cls="unknown", reason="no_report")]
     people = notices.recipients(mail, notice, letter)
+    if not (failure or machine or people):
+        return [Finding(recipient=None, cls="unknown", reason="no_report")]
     if late:
         return [
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
