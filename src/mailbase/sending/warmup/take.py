@@ -16,9 +16,9 @@ from msgspec import Struct
 from mailbase.db import Connection
 from mailbase.sending.warmup import keys as warmup_keys
 from mailbase.sending.warmup import rules as warmup_rules
+from mailbase.sending.warmup import ways
 from mailbase.sending.warmup.keys import Chosen, Key
 from mailbase.sending.warmup.rules import TOTAL, Rules
-from mailbase.sending.warmup.ways import ways
 
 NO_RULES: Final[Any] = {}
 
@@ -161,9 +161,10 @@ async def room(
 async def without_room(
     db: Connection, domain_id: int, providers: Sequence[str], *, now: datetime | None = None
 ) -> list[str]:
-    """Return the providers for which no way out that the domain's letters take has room just now."""
-    held = set(providers)
-    for egress in await ways(db, domain_id, to_outbox=False):
+    """Return the providers for which no way out that the domain's letters took has room just now."""
+    taken = await ways.taken(db, domain_id)
+    held = set(providers) if taken else set()
+    for egress in taken:
         found = await room(db, domain_id, egress, providers, to_outbox=False, now=now)
         held &= {name for name in providers if found.total == 0 or found.left.get(name, 1) == 0}
     return sorted(held)

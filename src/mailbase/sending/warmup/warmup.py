@@ -24,7 +24,7 @@ from mailbase.sending.warmup.history import Entry
 from mailbase.sending.warmup.keys import Chosen, Key
 from mailbase.sending.warmup.rules import TOTAL, Preset, Rules
 from mailbase.sending.warmup.take import Grants, Room, give_back, note, room, take
-from mailbase.sending.warmup.ways import ways
+from mailbase.sending.warmup.ways import taken, ways
 
 __all__ = ["Grants", "Preset", "Room", "Warmup", "WarmupDetail", "give_back", "note", "room", "take"]
 
@@ -93,10 +93,6 @@ WHERE domain_id = $1 AND bucket >= date_trunc('day', COALESCE($2, now()), 'UTC')
 GROUP BY egress, provider
 """
 
-EGRESSES = """
-SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1 ORDER BY egress
-"""
-
 REASON = """
 SELECT reason FROM warmups WHERE domain_id = $1
 """
@@ -104,8 +100,7 @@ SELECT reason FROM warmups WHERE domain_id = $1
 
 async def egresses(db: Connection, domain_id: int, *, to_outbox: bool) -> list[str]:
     """Return the ways out that a domain's letters take, and those they took."""
-    seen = {row["egress"] for row in await db.fetch(EGRESSES, domain_id)}
-    return sorted(seen | (await ways(db, domain_id, to_outbox=to_outbox)).keys())
+    return sorted({*await taken(db, domain_id), *await ways(db, domain_id, to_outbox=to_outbox)})
 
 
 async def get(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> Warmup:
@@ -155,17 +150,17 @@ SELECT provider_caps FROM domains WHERE id = $1
 async def detail(db: Connection, domain_id: int, *, to_outbox: bool, now: datetime | None = None) -> WarmupDetail:
     """Return all of a domain's warm-up: the totals first, then each provider that was written to or has a ceiling."""
     chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
-    taken = await ways(db, domain_id, to_outbox=to_outbox)
-    pairs = await db.fetch(PROVIDERS, domain_id, next(iter(taken)))
+    now_taken = await ways(db, domain_id, to_outbox=to_outbox)
+    pairs = await db.fetch(PROVIDERS, domain_id, next(iter(now_taken)))
     names = sorted({row["provider"] for row in pairs} | {TOTAL})
     today = {(row["egress"], row["provider"]): row["taken"] for row in await db.fetch(TODAY, domain_id, now, names)}
     reasons = {(row["egress"], row["provider"]): row["reason"] for row in await db.fetch(REASONS, domain_id)}
-    listed = {(row["egress"], row["provider"]) for row in pairs} | {(egress, TOTAL) for egress in taken}
+    listed = {(row["egress"], row["provider"]) for row in pairs} | {(egress, TOTAL) for egress in now_taken}
     totals: list[tuple[Key, datetime]] = []
     shown: list[ProviderWarmup] = []
     for egress in await egresses(db, domain_id, to_outbox=to_outbox):
         found, at, _ = await warmup_take.keys(db, domain_id, egress, names, now=now)
-        if egress in taken:
+        if egress in now_taken:
             totals.append((found[TOTAL], at))
         shown += [
             _shown(

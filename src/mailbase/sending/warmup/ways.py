@@ -28,3 +28,13 @@ async def ways(db: Connection, domain_id: int, *, to_outbox: bool) -> dict[str, 
     found = {row["egress"]: row["weight"] for row in await db.fetch(WAYS, domain_id)}
     own = any(name == RELAY or name.split(":")[0] == "mx" for name in found)
     return dict(sorted((found if own else {RELAY: 1} | found).items()))
+
+
+TAKEN = """
+SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1 ORDER BY egress
+"""
+
+
+async def taken(db: Connection, domain_id: int) -> list[str]:
+    """Return the ways out that a domain's campaign letters took so far."""
+    return [row["egress"] for row in await db.fetch(TAKEN, domain_id)]
