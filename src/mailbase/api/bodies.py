@@ -15,10 +15,12 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, UnsetType, ValidationError
 
 from mailbase.audience.keys import Bearer
+from mailbase.audience.limits import ONE_LINE
 from mailbase.errors import FieldError, Invalid, Malformed
 
 SHAPE: Final = {"wrong_type", "missing_field", "unknown_field"}
 MOST_ERRORS: Final = 100
+_NOT_ONE_LINE: Final = f"Expected `str` matching regex {ONE_LINE!r}"
 _WHERE = re.compile(r" - at `(?:key in )?\$?(.*?)`$", re.DOTALL)
 
 
@@ -99,6 +101,8 @@ def refusal(field: str, message: str) -> FieldError:
         return FieldError(_join(field, match[1]), "missing_field", "This field is required.")
     if re.search(r"^Expected .*, got `", text, re.DOTALL):
         return FieldError(field, "wrong_type", f"{text}.")
+    if text == _NOT_ONE_LINE:
+        return FieldError(field, "invalid_text", "This has to be one line, without control characters.")
     if text.startswith("Invalid enum value"):
         return FieldError(field, "unknown_value", f"{text}.")
     return FieldError(field, "invalid_value", f"{text}.")

@@ -8,6 +8,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
+from mailbase.audience.limits import ONE_LINE
 from mailbase.db import Connection
 from mailbase.signals import complaint_senders
 from mailbase.signals.complaint_senders import ComplaintSender
@@ -24,7 +25,7 @@ class ComplaintSenderIn(Body):
     """An address feedback reports come from; ``@domain`` is any address there. Its DKIM signature is asked for besides."""
 
     address: Address
-    note: Annotated[str, Meta(max_length=200)] = ""
+    note: Annotated[str, Meta(max_length=200, pattern=ONE_LINE)] = ""
 
 
 @get("/complaint-senders", guards=[scope("domains:read")], operation_id="list_complaint_senders", tags=TAGS)

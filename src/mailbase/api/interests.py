@@ -10,10 +10,11 @@ from msgspec import UNSET, Meta, UnsetType
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.audience import interests
 from mailbase.audience.interests import Interest
+from mailbase.audience.limits import ONE_LINE
 from mailbase.db import Connection
 
 Slug = Annotated[str, Meta(pattern=r"\A[a-z0-9]+(?:[-_][a-z0-9]+)*\Z", max_length=64, examples=["news"])]
-Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["News of the shop"])]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE, examples=["News of the shop"])]
 Description = Annotated[str, Meta(max_length=2000)]
 
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.audience import keys
+from mailbase.audience.limits import ONE_LINE
 from mailbase.db import Connection
 from mailbase.errors import Invalid
 
@@ -17,7 +18,7 @@ from mailbase.errors import Invalid
 class KeyIn(Body):
     """What a new key shall be called and may do."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=200, examples=["website"])]
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE, examples=["website"])]
     scopes: Annotated[list[keys.Scope], Meta(min_length=1, max_length=20, examples=[["subscribers:write"]])]
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.audience import addresses, subscribers, suppressions
+from mailbase.audience.limits import ONE_LINE
 from mailbase.config import Settings
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, NotFound, gathered
@@ -19,7 +20,6 @@ from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.messages import Message, NewMessage
 
 MOST_BYTES: Final = 15 * 1024 * 1024
-ONE_LINE: Final = r"\A[^\x00-\x1f\x7f\x85\u2028\u2029]*\Z"
 
 
 class FromIn(Body):

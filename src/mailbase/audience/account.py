@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mailbase.audience import addresses
 from mailbase.audience.form_definition import Sender
+from mailbase.audience.limits import ONE_LINE
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid
 
@@ -57,7 +58,9 @@ class Changes(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     locale: Annotated[str, Meta(pattern=LOCALE, max_length=35, examples=["en"])] | UnsetType = UNSET
     pending_days: Annotated[int, Meta(ge=1, le=365)] | UnsetType = UNSET
-    name: Annotated[str, Meta(max_length=100, examples=["Mill Lane Bakery"])] | UnsetType | None = UNSET
+    name: Annotated[str, Meta(max_length=100, pattern=ONE_LINE, examples=["Mill Lane Bakery"])] | UnsetType | None = (
+        UNSET
+    )
     website: (
         Annotated[str, Meta(max_length=500, pattern=HTTP_URL, examples=["https://bakery.example/"])] | UnsetType | None
     ) = UNSET

@@ -36,6 +36,8 @@ LONGEST_DELAY: Final = 600
 LONGEST_TEXT: Final = 1000
 LONGEST_SELECTOR: Final = 200
 AFTER_CONFIRMING: Final = 3
+PROSE: Final = frozenset({"intro", "note", "pending", "confirmed"})
+"""The texts of a form that may have lines."""
 RESERVED: Final = frozenset({"interests", "status", "tags", "id"})
 
 _NAME = re.compile(r"[^\W\d_]\w{0,63}")
@@ -57,7 +59,7 @@ def check(form: NewForm, *, public_url: str) -> NewForm:
     """
     errors: list[FieldError] = []
     refuse = _Refusals(errors)
-    refuse.text("name", form.name, 200)
+    refuse.line("name", form.name, 200)
     _check_fields(form.fields, refuse, double_opt_in=form.double_opt_in)
     _check_consents(form.consents, refuse)
     if len(form.interests) > MAX_INTERESTS or len(set(form.interests)) != len(form.interests):
@@ -84,13 +86,19 @@ class _Refusals:
     def __call__(self, field: str, code: str, message: str) -> None:
         self._errors.append(FieldError(field, code, message))
 
+    def line(self, field: str, value: str, longest: int) -> None:
+        if limits.is_line(value):
+            self.text(field, value, longest)
+        else:
+            self(field, "invalid_text", "one line, without control characters")
+
     def text(self, field: str, value: str, longest: int) -> None:
         if not value.strip():
             self(field, "blank", "must not be blank")
         elif len(value) > longest:
             self(field, "too_long", f"at most {longest} characters")
-        elif "\0" in value:
-            self(field, "invalid_character", "must not contain NUL")
+        elif not limits.is_prose(value):
+            self(field, "invalid_character", "must not contain control characters")
 
     def url(self, field: str, value: str) -> bool:
         if len(value) <= 2000 and origin_of(value) is not None and not re.search(r"[\x00-\x20\x7f\\]", value):
@@ -116,10 +124,10 @@ def _check_words(form: NewForm, refuse: _Refusals) -> None:
         refuse("locale", "invalid_locale", "a language tag such as en or ru-RU is needed")
     for name, value in msgspec.structs.asdict(form.texts).items():
         if value is not None:
-            refuse.text(f"texts.{name}", value, 1000)
+            (refuse.text if name in PROSE else refuse.line)(f"texts.{name}", value, 1000)
     confirmation = form.confirmation or Confirmation()
     if confirmation.subject is not None:
-        refuse.text("confirmation.subject", confirmation.subject, 500)
+        refuse.line("confirmation.subject", confirmation.subject, 500)
     if confirmation.mjml is not None:
         refuse.text("confirmation.mjml", confirmation.mjml, 512 * 1024)
 
@@ -139,8 +147,8 @@ def _check_fields(fields: Sequence[Field], refuse: _Refusals, *, double_opt_in: 
         elif field.name in seen:
             refuse(f"{at}.name", "duplicate", f"{field.name} is declared twice")
         seen.add(field.name)
-        if len(field.label) > 500 or "\0" in field.label:
-            refuse(f"{at}.label", "too_long", "at most 500 characters, none of them NUL")
+        if field.label:
+            refuse.line(f"{at}.label", field.label, 500)
         _check_options(f"{at}.options", field, refuse)
         _check_kind(at, field, refuse)
         if field.step == AFTER_CONFIRMING and not double_opt_in:
@@ -172,8 +180,8 @@ def _check_options(at: str, field: Field, refuse: _Refusals) -> None:
     options = field.options or []
     if not 1 <= len(options) <= MAX_OPTIONS or len(set(options)) != len(options):
         refuse(at, "invalid_options", f"a select needs 1 to {MAX_OPTIONS} different options")
-    elif any(not option.strip() or len(option) > 200 or "\0" in option for option in options):
-        refuse(at, "invalid_options", "an option has 1 to 200 characters")
+    elif any(not option.strip() or len(option) > 200 or not limits.is_line(option) for option in options):
+        refuse(at, "invalid_options", "an option is one line of 1 to 200 characters")
 
 
 def _check_consents(consents: Sequence[FormConsent], refuse: _Refusals) -> None:
@@ -238,7 +246,7 @@ def _is_selector(text: str) -> bool:
 def _check_magnet(magnet: LeadMagnet | None, refuse: _Refusals) -> None:
     if magnet is None:
         return
-    refuse.text("lead_magnet.title", magnet.title, 200)
+    refuse.line("lead_magnet.title", magnet.title, 200)
     if magnet.url is not None:
         refuse.url("lead_magnet.url", magnet.url)
 
@@ -259,7 +267,7 @@ def _check_origins(origins: Sequence[str], refuse: _Refusals) -> list[str]:
 def _check_sender(sender: Sender | None, refuse: _Refusals) -> Sender | None:
     if sender is None:
         return None
-    if len(sender.name) > 200 or re.search(r"[\x00-\x1f\x7f]", sender.name):
+    if len(sender.name) > 200 or not limits.is_line(sender.name):
         refuse("from.name", "invalid_name", "one line of at most 200 characters")
     try:
         return Sender(sender.name, addresses.parse(sender.email, field="from.email").email)

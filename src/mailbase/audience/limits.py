@@ -19,6 +19,18 @@ TAG_LENGTH: Final = 64
 LOCALE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 WHOLE: Final = 2**63
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+ONE_LINE: Final = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
+"""What a name or a title is: no line ends of any kind, no control characters. In a ``Meta`` the refusal says so (``api.bodies``)."""
+
+
+def is_line(text: str) -> bool:
+    """Tell whether a text is one line without control characters."""
+    return re.match(ONE_LINE, text) is not None
+
+
+def is_prose(text: str) -> bool:
+    """Tell whether a text holds no control characters; it may have lines."""
+    return is_line(re.sub(r"[\t\r\n\x85\u2028\u2029]", " ", text))
 
 
 def check_attributes(attributes: Mapping[str, Any], field: str = "attributes") -> list[FieldError]:

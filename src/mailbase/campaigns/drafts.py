@@ -4,13 +4,12 @@ A draft is checked whole, at POST and after every PATCH; launching it checks it 
 change in the meantime.
 """
 
-import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
-from mailbase.audience import addresses, selection
+from mailbase.audience import addresses, limits, selection
 from mailbase.audience.selection import Audience, Rule
 from mailbase.db import Connection
 from mailbase.errors import FieldError, Invalid, gathered
@@ -154,9 +153,6 @@ def check_time(at: datetime, *, field: str) -> None:
         raise Invalid.field(field, "invalid_time", "A year between 2 and 8999 is needed.")
 
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-
-
 def _lines(draft: Draft) -> list[FieldError]:
     """Refuse what would break out of its header, is not there, or too long."""
     errors = []
@@ -165,7 +161,7 @@ def _lines(draft: Draft) -> list[FieldError]:
         ("from.name", draft.from_.name, 0, 200),
         ("subject", draft.subject, 1, 998),
     ):
-        if _CONTROL.search(value):
+        if not limits.is_line(value):
             errors.append(FieldError(name, "invalid_text", "This has to be one line."))
         elif not least <= len(value) <= most:
             errors.append(FieldError(name, "invalid_value", f"From {least} to {most} characters are needed."))
@@ -180,6 +176,6 @@ def _utm(utm: dict[str, str] | None) -> list[FieldError]:
     for name, value in (utm or {}).items():
         if name.removeprefix("utm_") not in _UTM:
             errors.append(FieldError(f"utm.{name}", "invalid_utm", f"One of {', '.join(sorted(_UTM))} is needed."))
-        elif not value or len(value) > 200 or _CONTROL.search(value):
+        elif not value or len(value) > 200 or not limits.is_line(value):
             errors.append(FieldError(f"utm.{name}", "invalid_utm", "One line of 1 to 200 characters is needed."))
     return errors
