@@ -181,7 +181,7 @@ def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
     for first, wanted, reason, is_weak in candidates(words):
         if first in words and (wanted is None or spoken(wanted, words)):
             (weak if is_weak else strong).add(reason)
-    if "inactive_mailbox" in strong and " temporar" in words:
+    if "inactive_mailbox" in strong and (" temporar" in words or " hours " in words):
         strong.add("transient_failure")
     return frozenset(strong), frozenset(weak)
 
