@@ -4,6 +4,7 @@ import asyncio
 import re
 
 from mailbase.audience import form_tally
+from mailbase.audience.form_counts import MOST, OTHER
 from mailbase.optin import intake
 from optin.optin_kit import ENTRY, JSON, letters, make_form, submit
 
@@ -137,6 +138,20 @@ async def test_a_form_that_is_looked_at_is_the_last_one_too(client, anonymous, d
     assert [tuple(row) for row in counted] == [(f"http://mailbase.test{page}", 2), ("https://shop.example/a", 22)]
     await db.execute("DELETE FROM forms")
     assert (await look())[0] == (404, 404, 404)
+
+
+async def test_no_flood_of_names_gets_past_the_most_a_day(client, anonymous, db):
+    """Names that nobody knew yet and that come all at once are counted as others from there on."""
+    form = await make_form(client)
+    browser = {"User-Agent": "Mozilla/5.0 Firefox/140.0", **JSON}
+    views = [
+        anonymous.post(f"/f/{form['key']}/events", json={"type": "view", "mode": f"mode-{n}"}, headers=browser)
+        for n in range(45)
+    ]
+    assert {answer.status_code for answer in await asyncio.gather(*views)} == {204}
+    found = dict(await db.fetch("SELECT value, sum(n)::integer FROM form_counts WHERE dimension = 'mode' GROUP BY 1"))
+    assert (len(found), sum(found.values())) == (MOST["mode"] + 1, 45)
+    assert found[OTHER] == 45 - MOST["mode"]
 
 
 async def test_nothing_is_looked_up_by_reading_a_whole_table(db):

@@ -40,7 +40,7 @@ WITH fresh AS MATERIALIZED (
         FROM jsonb_array_elements(form.definition -> 'interests') AS asked (id) JOIN interests AS interest ON interest.id = asked.id::bigint))
         FROM forms AS form WHERE form.id = form_id)
 ), named AS (
-    SELECT form_id, what, dimension, value, most, n
+    SELECT form_id, what, dimension, value, most, n, dense_rank() OVER (PARTITION BY form_id, dimension ORDER BY value) AS nth
     FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::bigint[])
         AS given (form_id, version, what, dimension, value, most, n) JOIN fresh USING (form_id, version)
 ), kept AS (
@@ -49,8 +49,8 @@ WITH fresh AS MATERIALIZED (
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = named.value LIMIT 1) THEN value
         WHEN (SELECT true FROM form_counts AS count
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = $10 LIMIT 1) THEN $10
-        WHEN (SELECT count(DISTINCT count.value) FROM form_counts AS count
-            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value <> '') < most THEN value
+        WHEN nth + (SELECT count(DISTINCT count.value) FROM form_counts AS count
+            WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value <> '') <= most THEN value
         ELSE $10 END AS value, n
     FROM named
 ), moved AS (

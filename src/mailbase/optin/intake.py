@@ -152,16 +152,17 @@ WITH given AS MATERIALIZED (
         (3, 'submitted', taken.form_id, jsonb_build_object('outcome', CASE WHEN asked THEN 'accepted' ELSE 'cooldown' END))
     ) AS event (seq, kind, form_id, data) WHERE asked OR seq <> 2 ORDER BY subscriber_id, seq
 ), named AS (
-    SELECT form_id, key AS dimension, value, count(*) AS n FROM taken CROSS JOIN LATERAL jsonb_each_text(counted) WHERE asked GROUP BY 1, 2, 3
+    SELECT form_id, key AS dimension, value, count(*) AS n, row_number() OVER (PARTITION BY form_id, key ORDER BY value) AS nth
+    FROM taken CROSS JOIN LATERAL jsonb_each_text(counted) WHERE asked GROUP BY 1, 2, 3
 ), kept AS (
     SELECT form_id, dimension, CASE
         WHEN value = '' OR (SELECT true FROM form_counts AS count
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = named.value LIMIT 1) THEN value
         WHEN (SELECT true FROM form_counts AS count
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value = $4 LIMIT 1) THEN $4
-        WHEN (SELECT count(DISTINCT count.value) FROM form_counts AS count
+        WHEN nth + (SELECT count(DISTINCT count.value) FROM form_counts AS count
             WHERE count.form_id = named.form_id AND day = current_date AND count.dimension = named.dimension AND count.value <> '')
-            < ($5::json ->> dimension)::integer THEN value
+            <= ($5::json ->> dimension)::integer THEN value
         ELSE $4 END AS value, n
     FROM named
 ), moved AS (

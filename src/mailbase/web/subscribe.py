@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 from litestar import HttpMethod, MediaType, Response, get, post, route
-from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
@@ -19,7 +18,6 @@ from mailbase.audience.form_tally import Seen
 from mailbase.audience.forms import Form
 from mailbase.audience.known_forms import Known
 from mailbase.config import Settings
-from mailbase.db import Connection
 from mailbase.errors import Forbidden, Invalid, MailbaseError, NotFound, RateLimited
 from mailbase.http import asked_head, client_ip, header, work_of
 from mailbase.optin import entry, limits, protection
@@ -42,7 +40,6 @@ from mailbase.web.form_access import (
     admit,
     asked_for,
     count,
-    form_of,
     known,
     language_for,
     latest,
@@ -257,11 +254,12 @@ def _visitor(request: AnyRequest, values: bodies.Values, language: Language) -> 
     operation_id="ask_form_origin",
     include_in_schema=False,
 )
-async def ask_origin(request: AnyRequest, db: NamedDependency[Connection], key: FromPath[str]) -> Response[None]:
+async def ask_origin(request: AnyRequest, key: FromPath[str]) -> Response[None]:
     """Tell a browser whether a page of another origin may use the form."""
     headers = {"Allow": "GET, HEAD, OPTIONS, POST"}
+    form = (await latest(request, key)).form
     try:
-        form = await form_of(db, request, key)
+        admit(request, form)
     except Forbidden:
         return Response(None, status_code=204, headers=headers)
     headers |= origin_headers(form, request)
