@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,13 @@ import trustme
 
 from mailbase.db import connect
 from mailbase.sending.mx import parts
-from mailbase.sending.mx.dial import opportunistic
+from mailbase.sending.mx.dial import Dialer, opportunistic
 from mailbase.sending.mx.mx_dns import DnsMxResolver, forget_old
 from mailbase.sending.mx.parts import Parts
+from mailbase.sending.mx.route import Host
 from mailbase.sending.mx.transport import Directory
 from mailbase.sending.providers.providers import Limits
+from mailbase.sending.smtp.session import Timeouts
 from sending.mx_kit import BODY, Table, envelope, hosts, policy, policy_server, server_tls, world
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 
@@ -509,6 +512,43 @@ async def test_a_policy_holds_although_it_can_no_longer_be_found(authority, trus
             found = await place.directory.policies.enforced("example.com")
             assert found is not None
             assert found.hosts == ("mx0.example.com",)
+
+
+async def test_odd_mail_hosts_are_passed_over_and_aliases_followed():
+    """An address in a host's place is no host; an alias is one, as it is met; a host with IPv6 alone is reached."""
+    zone = {
+        ("example.com", "MX"): ["0 127.0.0.3", "10 alias.example.com"],
+        ("alias.example.com", "CNAME"): ["real.example.com"],
+        ("real.example.com", "AAAA"): ["::1"],
+    }
+    async with world(zone) as place, peer(place, "127.0.0.3") as literal, peer(place, "::1") as real:
+        assert (await place.send(envelope()))[0].kind == "sent"
+        assert (literal.connections, len(real.letters)) == (0, 1)
+
+
+def test_equal_hosts_are_tried_in_any_order():
+    """Hosts of the same preference share the load; the best still come first (RFC 5321 § 5.1)."""
+    dialer = Dialer(
+        None, None, hostname="mail.shop.example", port=25, source=None, private=False, context=ssl.create_default_context(),
+        timeouts=Timeouts(), random=random.Random(1),
+    )  # fmt: skip
+    equal = [Host(0, "a.example"), Host(0, "b.example"), Host(5, "last.example")]
+    orders = {tuple(host.name for host in dialer._in_order(equal)) for _ in range(50)}
+    assert orders == {("a.example", "b.example", "last.example"), ("b.example", "a.example", "last.example")}
+
+
+async def test_a_policy_that_changed_is_fetched_anew(authority, trusting, pool):
+    """Another id in the record means another policy: it is fetched, and binds from then on."""
+    zone = hosts("example.com", "127.0.0.1") | STS
+    named = iter(["old.example.com", "new.example.com"])
+    site = server_tls(authority, "mta-sts.example.com")
+    async with policy_server(site, lambda: policy("enforce", next(named))) as (port, asked):
+        for id, host in (("1", "old.example.com"), ("1", "old.example.com"), ("2", "new.example.com")):
+            await pool.execute("DELETE FROM mx_answers")
+            zone["_mta-sts.example.com", "TXT"] = [f"v=STSv1; id={id}"]
+            async with world(zone, context=trusting, policy_port=port, pool=pool) as place:
+                assert (await place.directory.policies.enforced("example.com")).hosts == (host,)
+        assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
