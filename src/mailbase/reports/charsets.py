@@ -14,6 +14,8 @@ _ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
 LOST = 5
 """How many signs of what calls itself UTF-8 may be none."""
 _WESTERN = frozenset({"iso-8859-1", "iso8859-1", "latin1", "windows-1252", "cp1252"})
+_ASCII = bytes(range(0x80))
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _KANA_SJIS = re.compile(rb"(?:\x82[\x9f-\xf1]|\x83[\x40-\x96])")
 _SILENT = tuple(
@@ -63,16 +65,16 @@ def _is_utf8(data: bytes) -> bool:
 
 def _likeliest(data: bytes) -> str:
     data = data[:4000]
-    high = [byte for byte in data if byte >= 0x80]
-    letters = sum(chr(byte).isalpha() for byte in data if byte < 0x80)
+    high = data.translate(None, _ASCII)
+    letters = len(data) - len(data.translate(None, _LETTERS))
     eastern = _eastern(data)
     if eastern:
         return eastern
     if len(high) * 2 < letters:
         return "cp1252"  # a few accents among ASCII letters: western
     # Russian written in KOI8-R has its small letters where Windows has the capitals.
-    small_koi = sum(0xC0 <= byte <= 0xDF for byte in high)
-    small_windows = sum(0xE0 <= byte <= 0xFF for byte in high)
+    small_koi = len(high) - len(high.translate(None, bytes(range(0xC0, 0xE0))))
+    small_windows = len(high) - len(high.translate(None, bytes(range(0xE0, 0x100))))
     return "koi8_r" if small_koi > small_windows else "cp1251"
 
 

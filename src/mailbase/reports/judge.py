@@ -142,12 +142,14 @@ def says(status: str | None) -> str | None:
     return status if status is not None and status[0] != "2" and status[2:] not in GENERIC else None
 
 
+@lru_cache(maxsize=64)
 def status_of(text: str) -> str | None:
     """Return the status of a text that says most: the first that names a cause, else the first."""
     found = statuses(text)
     return next((one for one in found if says(one)), found[0] if found else None)
 
 
+@lru_cache(maxsize=64)
 def code_of(text: str) -> int:
     """Return the first SMTP reply code of a refusal in a text, 0 when there is none."""
     for found in _CODE.finditer(text):
@@ -178,8 +180,8 @@ def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
     words = plain(text)
     strong: set[str] = set()
     weak: set[str] = set()
-    for first, wanted, reason, is_weak in candidates(words):
-        if first in words and (wanted is None or spoken(wanted, words)):
+    for _, wanted, reason, is_weak in candidates(words):
+        if wanted is None or spoken(wanted, words):
             (weak if is_weak else strong).add(reason)
     if "inactive_mailbox" in strong and (" temporar" in words or " hours " in words):
         strong.add("transient_failure")

@@ -67,12 +67,19 @@ def _ready(rule: Rule) -> Look:
     return Look(wanted.pieces[0], wanted if len(wanted.pieces) > 1 else None, rule.reason, rule.weak)
 
 
-def _filed() -> tuple[dict[str, list[Look]], list[Look]]:
-    by_head: dict[str, list[Look]] = {}
-    anywhere: list[Look] = []
+Group = tuple[str, list[Look]]
+"""Rules with the same first piece: it is looked for once."""
+
+
+def _filed() -> tuple[dict[str, list[Group]], list[Group]]:
+    groups: dict[str, list[Look]] = {}
     for look in map(_ready, read()):
-        filed = head(look.first)
-        (by_head.setdefault(filed, []) if filed else anywhere).append(look)
+        groups.setdefault(look.first, []).append(look)
+    by_head: dict[str, list[Group]] = {}
+    anywhere: list[Group] = []
+    for first, looks in groups.items():
+        filed = head(first)
+        (by_head.setdefault(filed, []) if filed else anywhere).append((first, looks))
     return by_head, anywhere
 
 
@@ -80,8 +87,8 @@ _BY_HEAD, _ANYWHERE = _filed()
 
 
 def candidates(words: str) -> list[Look]:
-    """Return the rules whose first word may be among the words; nine in ten need not be looked at."""
-    found = [] if words.isascii() else list(_ANYWHERE)
+    """Return the rules whose first piece is among the words; most need not be looked at."""
+    groups = [] if words.isascii() else list(_ANYWHERE)
     for filed in _BY_HEAD.keys() & {word[:HEAD] for word in words.split()}:
-        found += _BY_HEAD[filed]
-    return found
+        groups += _BY_HEAD[filed]
+    return [look for first, looks in groups if first in words for look in looks]

@@ -55,6 +55,22 @@ def plain(text: str) -> str:
     if not text.isascii():
         text = without_accents(text)
     text = " ".join(text.split())
+    text = _without_asides(text)
+    if ":" in text:
+        text = _SAID.sub(f" {STOP} ", text)
+    words: list[str] = []
+    if "'" in text or "’" in text:
+        text = _SHORTENED.sub("", text)
+    for word in text.split():
+        if word.isalpha():
+            words.append(word)
+        else:
+            words += _APART.sub(" ", _LIES.sub(" ", word[:LONGEST_WORD]) if _may_lie(word) else word).split()
+    return f" {' '.join(words)} "
+
+
+def _without_asides(text: str) -> str:
+    """Return a reply without what it says besides the reason, and would be taken for one."""
     for aside in _ASIDES:
         if aside in text:
             text = text.replace(aside, " ")
@@ -66,15 +82,7 @@ def plain(text: str) -> str:
         text = _IN_REPLY.sub(" ", text)
     if "sender" in text:
         text = _TO_SENDER.sub(" returned ", text)
-    if ":" in text:
-        text = _SAID.sub(f" {STOP} ", text)
-    words: list[str] = []
-    for word in _SHORTENED.sub("", text).split():
-        if word.isalpha():
-            words.append(word)
-        else:
-            words += _APART.sub(" ", _LIES.sub(" ", word[:LONGEST_WORD]) if _may_lie(word) else word).split()
-    return f" {' '.join(words)} "
+    return text
 
 
 def _may_lie(word: str) -> bool:
@@ -112,8 +120,9 @@ def phrase(written: str) -> Phrase:
 def spoken(wanted: Phrase, words: str) -> bool:
     """Whether the words say the phrase; the caller has seen that its first piece is there."""
     first, *others = wanted.pieces
-    if any(other not in words for other in others):
-        return False
+    for other in others:
+        if other not in words:
+            return False
     begin = words.find(first)
     while begin >= 0:
         at = begin + len(first)
