@@ -28,6 +28,10 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     flag: bool = True
 
 
+class Topic(msgspec.Struct):
+    slug: Annotated[str, Meta(pattern="^[a-z]+$", examples=["news"])] | None
+
+
 def refused(raw: Any) -> tuple[type[Invalid], dict[str, str]]:
     with pytest.raises(Invalid) as caught:
         convert(raw, Outer)
@@ -56,6 +60,13 @@ def test_all_bad_values_at_once():
         "tags.0": "invalid_value",
         "limits.google": "invalid_value",
     }
+
+
+def test_a_form_that_is_missed_is_shown_by_an_example():
+    """Whoever misses a pattern reads an example of it, not the pattern."""
+    with pytest.raises(Invalid) as caught:
+        convert({"slug": "A B"}, Topic)
+    assert [error.message for error in caught.value.errors] == ["This is not in the form that is needed, such as news."]
 
 
 def test_a_wrong_shape_wins():

@@ -21,6 +21,7 @@ from mailbase.errors import FieldError, Invalid, Malformed
 SHAPE: Final = {"wrong_type", "missing_field", "unknown_field"}
 MOST_ERRORS: Final = 100
 _NOT_ONE_LINE: Final = f"Expected `str` matching regex {ONE_LINE!r}"
+_PATTERN = re.compile(r"Expected `str` matching regex ")
 _WHERE = re.compile(r" - at `(?:key in )?\$?(.*?)`$", re.DOTALL)
 
 
@@ -170,8 +171,17 @@ def _check(raw: Any, wanted: Any, path: str) -> list[FieldError]:
     try:
         msgspec.convert(raw, wanted, strict=True)
     except ValidationError as error:
-        return [_as_error(error, path)]
+        found = [_as_error(error, path)]
+        if _PATTERN.match(str(error)) and found[0].code == "invalid_value":
+            examples = [str(one) for meta in _metas(wanted) for one in meta.examples or ()]
+            such = f", such as {examples[0]}" if examples else ""
+            return [FieldError(found[0].field, "invalid_value", f"This is not in the form that is needed{such}.")]
+        return found
     return []
+
+
+def _metas(wanted: Any) -> list[msgspec.Meta]:
+    return [one for one in getattr(wanted, "__metadata__", ()) if isinstance(one, msgspec.Meta)]
 
 
 def _check_struct(raw: dict[str, Any], wanted: type[msgspec.Struct], path: str) -> list[FieldError]:
