@@ -15,6 +15,8 @@ from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import tally as warmup_tally
 from mailbase.sending.warmup.engagement import Group, compared
 from mailbase.sending.warmup.health import Counts, examine
+from mailbase.sending.warmup.keys import Chosen
+from mailbase.sending.warmup.model import gathered, play
 from mailbase.sending.warmup.rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
 from mailbase.sending.warmup.tally import Result
 from mailbase.sending.warmup.turns import Turn, even
@@ -109,6 +111,18 @@ def test_engagement_is_compared_tier_by_tier():
     assert compared([*before, Group("google", 1, True, 400, 100)], 300)["google"] == 0.5
     assert compared([*before, Group("google", 1, True, 299, 0)], 300) == {}
     assert compared([*before, Group("google", 4, True, 900, 0)], 300) == {}
+
+
+def test_a_forecast_of_thousands_of_mail_hosts_takes_them_together():
+    """Groups with a hundredth of the letters are held by the total alone; those left are each planned, and no letter is lost."""
+    demand = {"google": 30_000, "site:large.example": 5000} | {f"site:h{n}.example": 5 + n % 40 for n in range(3000)}
+    assert gathered(demand).keys() == {"google", "site:large.example", "other"}
+    many = {"google": 3000} | {f"site:h{n}.example": 400 for n in range(30)}
+    plan = play(Chosen(preset="standard"), many, NOON, name="x")
+    assert sum(day.count for day in plan.days) == 15_000
+    assert all(day.count <= day.cap for day in plan.days)
+    assert [(day.date - NOON.date()).days for day in plan.days] == list(range(len(plan.days)))
+    assert len(plan.days) <= 9
 
 
 async def send(db, domain_id, at, *, provider="yahoo", **counts):

@@ -23,6 +23,10 @@ A_SECOND: Final = 100.0
 """Letters a way out takes; only where no cap is slower."""
 FULL: Final = 0.9
 """A key that used so much of its cap is what held letters back that day."""
+SMALL: Final = 0.01
+"""A group of mail hosts with no more of the letters is not held for its own sake: it may have five times as many."""
+MANY: Final = 16
+"""With more providers than so many time goes by ten minutes, not from letter to letter."""
 BUCKET: Final = warmup_keys.BUCKET
 DAY: Final = timedelta(hours=warmup_rules.WINDOW_HOURS)
 HOUR: Final = timedelta(minutes=warmup_rules.HOUR_MINUTES)
@@ -86,10 +90,11 @@ def bucket_start(now: datetime) -> datetime:
 
 def gathered(demand: Mapping[str, int]) -> dict[str, int]:
     """Return the letters by provider; groups too small to be held for their own sake are taken together."""
+    small = max(warmup_rules.ANY_LEAST, int(SMALL * sum(demand.values())))
     found: dict[str, int] = {}
     for provider, n in demand.items():
-        small = provider.startswith("site:") and n <= warmup_rules.ANY_LEAST
-        found[UNKNOWN if small else provider] = found.get(UNKNOWN if small else provider, 0) + n
+        name = UNKNOWN if provider.startswith("site:") and n <= small else provider
+        found[name] = found.get(name, 0) + n
     return {provider: n for provider, n in found.items() if n > 0}
 
 
@@ -190,7 +195,10 @@ def _next(windows: Mapping[str, _Window], now: datetime, *, sent: bool) -> datet
         moments += [at for window in windows.values() for at in window.expires() if at > now]
         if windows[TOTAL].recent:
             moments.append(bucket_start(now) + BUCKET)
-    return min(moments, default=None)
+    first = min(moments, default=None)
+    if first is None or len(windows) <= MANY or first == bucket_start(first):
+        return first
+    return bucket_start(first) + BUCKET
 
 
 def _midnight(now: datetime) -> datetime:
