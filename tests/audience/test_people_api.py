@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from mailbase.audience import subscribers
+from mailbase.audience import addresses, subscribers
 
 CONSENT = {
     "purpose": "newsletter",
@@ -375,6 +375,21 @@ async def test_erasure_leaves_a_hash_and_nothing_else(client, db):
     assert (entry["email"], entry["domain"], entry["kind"]) == (None, None, "erased")
     problem(await client.delete(f"/v1/suppressions/{entry['id']}"), 409, "erased")
     assert (await client.delete(f"/v1/subscribers/{person['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("how", ["merge", "replace", "skip", "put"])
+async def test_an_erased_address_typed_into_a_form_is_no_way_back_for_the_owner(client, db, how):
+    """Until the mailbox has confirmed, an erased person who is pending again cannot be made active or described."""
+    email = "erased-then-typed@example.com"
+    await client.delete(f"/v1/subscribers/{(await add(client, email=email))['id']}")
+    await subscribers.create(db, addresses.parse(email), subscribers.Details(), status="pending", source="form")
+    body = {"double_opt_in": False, "consent": CONSENT, "attributes": {"city": "Bath"}}
+    if how == "put":
+        answer = await client.put(f"/v1/subscribers/by-email/{email}", json=body)
+    else:
+        answer = await client.post("/v1/subscribers", json={"email": email, "on_conflict": how, **body})
+    problem(answer, 422, "suppressed")
+    assert (await client.get(f"/v1/subscribers/by-email/{email}")).json()["status"] == "pending"
 
 
 async def test_suppressions(client):

@@ -54,7 +54,8 @@ async def save(
 
     Raises:
         Conflict: ``subscriber_exists``.
-        Invalid: limits, ``consent_required`` without double opt-in, ``suppressed`` for an address that is new and must not be written to.
+        Invalid: limits, ``consent_required`` without double opt-in, ``suppressed`` for an address that is new, or erased and
+            not confirmed since, and must not be written to.
 
     """
     errors = check(details)
@@ -64,8 +65,8 @@ async def save(
         raise Invalid(errors=errors, code=errors[0].code)
     active = None if double_opt_in else consent
     found = await subscribers.lock(db, address.key)
+    await _refuse(db, address, found, erasure_key)
     if found is None:
-        await suppressions.refuse(db, address, erasure_key)
         made = await subscribers.create(db, address, details, status="active" if active else "pending", source="api")
         if made is not None:
             if active is not None:
@@ -87,6 +88,12 @@ async def save(
     return Saved(
         subscriber_id, created=False, ask=comes_back and await suppressions.reason_for(db, address, erasure_key) is None
     )
+
+
+async def _refuse(db: Connection, address: Address, found: tuple[int, str] | None, erasure_key: bytes) -> None:
+    """Refuse a new address on the list, and an erased one that somebody typed into a form: until its mailbox answers, it is no way back."""
+    if found is None or (found[1] == "pending" and await suppressions.reason_for(db, address, erasure_key) == "erased"):
+        await suppressions.refuse(db, address, erasure_key)
 
 
 async def _change(db: Connection, subscriber_id: int, details: Details, on_conflict: OnConflict) -> None:
