@@ -79,8 +79,8 @@ async def test_sixty_days_of_whatever_happens(pool, storms, jumps, seed, hours):
         domain_id = await add_domain(
             db, preset="custom", schedule=[20, 25, 30, 40, 50], rules={"active_hours": hours, "spacing_below": 20}
         )
-        await warmup.set_ceilings(db, domain_id, {"yahoo": 6}, now=START)
-        made = [await add_list(db, domain_id, {"google": 150, "yahoo": 80, "other": 60}, prefix="a")]
+        await warmup.set_ceilings(db, domain_id, {"yahoo": 12}, now=START)
+        made = [await add_list(db, domain_id, {"google": 90, "yahoo": 50, "other": 40}, prefix="a")]
 
         def answer(provider, now):
             day = (now - START).days
@@ -91,7 +91,7 @@ async def test_sixty_days_of_whatever_happens(pool, storms, jumps, seed, hours):
         for day in range(60):
             if day == 25:
                 made.append(
-                    await add_list(db, domain_id, {"google": 60, "mailru": 30, "other": 30}, prefix="b", at=played.now)
+                    await add_list(db, domain_id, {"google": 40, "mailru": 20, "other": 20}, prefix="b", at=played.now)
                 )
             await played.run(START + timedelta(days=day + 1), step=timedelta(hours=4))
             played.now += timedelta(minutes=jumps_by_day.get(day, 0))
