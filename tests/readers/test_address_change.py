@@ -210,13 +210,16 @@ async def test_letters_of_before_lose_their_power_over_the_data(anonymous, reade
 
 
 async def test_erasing_takes_the_letters_of_the_change_along(client, anonymous, reader, db):
-    """Those to the new address, confirmed or not, and those to an address that was theirs."""
+    """Those to the new address, confirmed or not, and those to an address that was theirs; neither is written to again."""
     await ask(anonymous, reader, "other@elsewhere.example.com")
     await ask(anonymous, reader)
     await anonymous.post((await written(db, NEW))[0][1])
     await client.delete(f"/v1/subscribers/{reader['id']}")
     assert await db.fetchval("SELECT count(*) FROM messages") == 0
     assert await db.fetchval("SELECT count(*) FROM address_changes") == 0
+    for email in (NEW, "ada@example.org"):  # an old list of the owner's may hold the address of before
+        back = await client.post("/v1/subscribers", json={"email": email})
+        assert (back.status_code, back.json()["code"]) == (422, "suppressed")
 
 
 async def test_bounces_from_the_other_address_end_nobody(client, anonymous, reader, db):

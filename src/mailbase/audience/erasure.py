@@ -51,6 +51,13 @@ INSERT INTO suppressions (kind, value, reason) SELECT 'erased', value, 'erased' 
 """
 
 
+# An address that was the person's before a change, and is nobody's now; an old list of the owner's may still hold it.
+EARLIER = """
+SELECT DISTINCT old_email, old_key FROM address_changes
+ WHERE subscriber_id = ANY ($1::bigint[]) AND confirmed_at IS NOT NULL AND NOT EXISTS (SELECT FROM subscribers WHERE email_key = old_key)
+"""
+
+
 async def erase(db: Connection, subscriber_id: int, erasure_key: bytes) -> None:
     """Erase one person.
 
@@ -69,12 +76,14 @@ async def erase_many(
     db: Connection, subscriber_ids: Sequence[int], addresses: Sequence[tuple[str, str]], erasure_key: bytes
 ) -> None:
     """Erase people whose rows this transaction has locked; ``addresses`` are their (address, key)."""
-    keys = [key for _, key in addresses]
+    earlier = [(row["old_email"], row["old_key"]) for row in await db.fetch(EARLIER, list(subscriber_ids))]
+    theirs = [*addresses, *earlier]
+    keys = [key for _, key in theirs]
     await db.execute(REMEMBER, [suppressions.erased_value(key, erasure_key) for key in keys])
     for statement in BY_PERSON:
         await db.execute(statement, list(subscriber_ids))
     for statement in BY_ADDRESS:
         await db.execute(statement, keys)
-    spellings = sorted({spelling for pair in addresses for spelling in pair})
+    spellings = sorted({spelling for pair in theirs for spelling in pair})
     await db.execute(ANSWERS, spellings)
     await db.execute(INCOMING, spellings)
