@@ -195,7 +195,7 @@ CASES = {
     "soft bounces": (soft_bounces.COUNT, [17, 200_000], KEY | {"deliveries_subscriber"}),
     "start": (fan_out.START_DUE, [None], set()),
     "fanning": (fan_out.FANNING, [], set()),
-    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_campaign_id_subscriber_id_key"}),
+    "slice of people": (selection.SLICE, [*EVERYBODY, 5000, PEOPLE, 1000], {"deliveries_subscriber"}),
     "slice": (
         deliveries.CREATE_SLICE,
         [CURRENT + 2, 2, list(range(10_001, 11_001)), None, 30, 30, 90, 180],
