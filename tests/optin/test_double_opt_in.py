@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 
 import pytest
 
@@ -45,6 +46,23 @@ async def test_a_visitor_subscribes_and_confirms(client, anonymous, db):
     )
     kinds = [event["kind"] for event in (await client.get(f"/v1/subscribers/{active['id']}/events")).json()["data"]]
     assert kinds == ["confirmed", "submitted", "confirmation_sent", "created"]
+
+
+async def test_the_button_confirms_what_its_page_showed(client, anonymous, db):
+    """What somebody adds for the address while its page lies open is shown first; no ledger says that unseen words were confirmed."""
+    form = await make_form(client)
+    await submit(anonymous, form)
+    path = await last_link(db)
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', (await anonymous.get(path)).text))
+    more = [{"purpose": "partners", "text": "Sell my address.", "required": False}]
+    other = await make_form(client, consents=more)
+    await submit(anonymous, other, consent_partners="on")
+    again = await anonymous.post("/c", data=fields)
+    assert (again.status_code, "Sell my address." in again.text) == (200, True)
+    assert (await person(client))["status"] == "pending"
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', again.text))
+    await anonymous.post("/c", data=fields)
+    assert (await person(client))["status"] == "active"
 
 
 async def test_confirming_twice_is_confirming_once(client, anonymous, db):

@@ -4,6 +4,7 @@
 """
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -34,6 +35,12 @@ class Asked(Struct, kw_only=True):
     locale: str | None
     timezone: str | None
     expires_at: datetime
+
+    @property
+    def shown(self) -> str:
+        """What names the topics and words that are asked, so that the button confirms no others."""
+        said = [self.interests, sorted((consent.purpose, consent.text) for consent in self.consents)]
+        return sha256(msgspec.json.encode(said)).hexdigest()[:16]
 
 
 class Witness(Struct, frozen=True):
@@ -131,8 +138,12 @@ WHERE id = $1
 """
 
 
-async def confirm(db: Connection, desk: Desk, confirmation_id: int, witness: Witness) -> Asked:
+async def confirm(
+    db: Connection, desk: Desk, confirmation_id: int, witness: Witness, *, shown: str | None = None
+) -> Asked:
     """Make everything asked true, in one transaction with its evidence; a second time changes nothing.
+
+    ``shown`` is what the page said; where more was asked since, by whomever, nothing is confirmed, and it is still open.
 
     Raises:
         Gone: as ``look``.
@@ -140,7 +151,7 @@ async def confirm(db: Connection, desk: Desk, confirmation_id: int, witness: Wit
     """
     await db.fetchval(LOCK, confirmation_id)
     asked = await look(db, confirmation_id)
-    if asked.state != "open":
+    if asked.state != "open" or shown not in {None, asked.shown}:
         return asked
     row = await db.fetchrow(READ, confirmation_id)
     assert row is not None  # noqa: S101  (locked and looked at above)

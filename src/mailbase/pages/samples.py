@@ -27,6 +27,7 @@ def _confirm(said: Words) -> list[Values]:
         "until": None,
         "auto": None,
         "token": _SIGNED,
+        "shown": "sample",
     }
     full = {
         "interests": ["Bread", "Courses"],

@@ -16,6 +16,7 @@ from mailbase.optin.confirm import Asked, confirm, form_key, look
 from mailbase.pages import engine
 from mailbase.pages.words import words
 from mailbase.tokens import Tokens
+from mailbase.web import bodies
 from mailbase.web.common import (
     REFUSALS,
     AnyRequest,
@@ -29,7 +30,7 @@ from mailbase.web.common import (
     witness,
 )
 from mailbase.web.form_more import one_more
-from mailbase.web.form_tokens import posted
+from mailbase.web.form_tokens import token_of
 
 
 def _read(tokens: Tokens, token: str) -> int:
@@ -57,6 +58,10 @@ async def show_confirmation(
         return await _gone(request, db, number)
     if asked.state != "open":
         return await _done(request, db, asked)
+    return await _open(request, db, asked, token)
+
+
+async def _open(request: AnyRequest, db: Connection, asked: Asked, token: str) -> Response[Any]:
     settings = await account.get(db)
     language = language_of(request, asked.locale, default=settings.locale)
     script = engine.address("confirm.js") if settings.confirm_auto_post else None
@@ -68,6 +73,7 @@ async def show_confirmation(
         script=script,
         auto=script,
         token=token,
+        shown=asked.shown,
         title=said.confirm.title,
         brand=asked.title,
         until=_local(asked.expires_at, asked.timezone),
@@ -92,7 +98,7 @@ async def confirm_subscription(
     token: FromPath[str],
 ) -> Response[Any]:
     """Confirm: 303 to the form's page, or 200; once more is the same."""
-    return await _confirm(request, db, _read(tokens, token))
+    return await _confirm(request, db, tokens, token)
 
 
 @post(
@@ -107,15 +113,22 @@ async def confirm_subscription(
 async def confirm_by_form(
     request: AnyRequest, db: NamedDependency[Connection], tokens: NamedDependency[Tokens]
 ) -> Response[Any]:
-    """Take the button of our own page."""
-    return await _confirm(request, db, _read(tokens, await posted(request)))
+    """Take the button of our own page; what came in since it was shown is shown first."""
+    values = await bodies.read(request)
+    said = next(iter(values.get("shown", ())), None)
+    return await _confirm(request, db, tokens, token_of(values), said if isinstance(said, str) else None)
 
 
-async def _confirm(request: AnyRequest, db: Connection, number: int) -> Response[Any]:
+async def _confirm(
+    request: AnyRequest, db: Connection, tokens: Tokens, token: str, shown: str | None = None
+) -> Response[Any]:
+    number = _read(tokens, token)
     try:
-        asked = await confirm(db, desk_of(request), number, witness(request))
+        asked = await confirm(db, desk_of(request), number, witness(request), shown=shown)
     except Gone:
         return await _gone(request, db, number)
+    if asked.state == "open":
+        return await _open(request, db, asked, token)
     target = asked.form.definition.redirects.confirmed if asked.form else None
     if target is not None and asked.state == "confirmed" and not wants_json(request):
         return Response(
