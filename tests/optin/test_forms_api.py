@@ -67,6 +67,7 @@ UNWORKABLE = [
     ({"name": " "}, "name", "blank"),
     ({"fields": [{"name": "1x", "label": "X"}]}, "fields.0.name", "invalid_name"),
     ({"fields": [{"name": "interests", "label": "X"}]}, "fields.0.name", "reserved_name"),
+    ({"fields": [{"name": "altcha", "label": "X"}]}, "fields.0.name", "reserved_name"),
     ({"fields": [{"name": "a"}, {"name": "a"}]}, "fields.1.name", "duplicate"),
     ({"fields": [{"name": "a", "type": "select"}]}, "fields.0.options", "invalid_options"),
     ({"fields": [{"name": "a", "options": ["x"]}]}, "fields.0.options", "not_applicable"),

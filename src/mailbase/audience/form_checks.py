@@ -38,7 +38,7 @@ LONGEST_SELECTOR: Final = 200
 AFTER_CONFIRMING: Final = 3
 PROSE: Final = frozenset({"intro", "note", "pending", "confirmed"})
 """The texts of a form that may have lines."""
-RESERVED: Final = frozenset({"interests", "status", "tags", "id"})
+RESERVED: Final = frozenset({"interests", "status", "tags", "id", "altcha", "token"})
 
 _NAME = re.compile(r"[^\W\d_]\w{0,63}")
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
