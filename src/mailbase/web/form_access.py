@@ -21,6 +21,7 @@ from mailbase.web import bodies
 from mailbase.web.common import AnyRequest, language_of
 
 MOST_TEXT: Final = 500
+WEB: Final = re.compile(r"https?://", re.IGNORECASE)
 UTM: Final = re.compile(r"_?(utm_(?:source|medium|campaign|term|content))")
 
 
@@ -117,9 +118,11 @@ def text(values: bodies.Values, name: str) -> str | None:
 
 def whence(request: AnyRequest, values: bodies.Values, mark: str = "_") -> Whence:
     """Return from where somebody came, as their page says (``_page``, ``_source``, ``_mode``, ``_trigger``), else the ``Referer``."""
-    referer = header(request.scope, b"referer")[:MOST_TEXT].replace("\0", "") or None
+    referer = header(request.scope, b"referer")[:MOST_TEXT].replace("\0", "")
+    said = text(values, f"{mark}page") or referer
     return Whence(
-        page=text(values, f"{mark}page") or referer,
+        # Owners see it, in proofs and statistics, where it may be made a link of.
+        page=said if WEB.match(said) else None,
         source=text(values, f"{mark}source") or text(values, f"{mark}utm_source"),
         mode=text(values, f"{mark}mode"),
         trigger=text(values, f"{mark}trigger"),
