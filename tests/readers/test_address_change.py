@@ -193,6 +193,7 @@ async def test_letters_of_before_lose_their_power_over_the_data(anonymous, reade
     for action in ({"action": "export"}, {"action": "erase"}, {"action": "address", "email": "eve@example.com"}):
         assert (await anonymous.post(reader["p"], data=action, headers=JSON)).status_code == 410, action
         assert "newer letter" in (await anonymous.post(reader["p"], data=action)).text
+    assert (await anonymous.post(reader["p"], data={"action": "erase_ask"})).status_code == 410
     assert (await anonymous.post(reader["p"], data={"action": "pause", "pause_weeks": "2"})).status_code == 200
     newer = await db.fetchval(
         """

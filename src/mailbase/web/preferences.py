@@ -197,6 +197,10 @@ async def _export(visit: Visit) -> Response[Any]:
 
 async def _erase_ask(visit: Visit) -> Response[Any]:
     person = await preferences.read(visit.db, visit.subscriber_id)
+    try:
+        await own_data.authorise(visit.db, visit.subscriber_id, visit.delivery_id)
+    except Gone as error:
+        return await _newer_letter(visit, error)
     language = await _language(visit, person)
     return page(
         "erase",
