@@ -261,6 +261,16 @@ async def test_a_honeypot_and_haste_are_held_and_nothing_more(client, anonymous,
     assert (await client.get(f"/v1/forms/{form['id']}/stats")).json()["submits"] == 0
 
 
+async def test_a_mistake_mended_at_once_is_no_haste(client, anonymous, app, db):
+    """The page with the mistakes keeps the time it was first shown; a time that is not its form's is not kept."""
+    form = await make_form(client, protection={"min_seconds": 3})
+    shown = {n: app.state.tokens.sign("form_time", form["id"] + n, int(time.time()) - 60) for n in (0, 1)}
+    page = [await anonymous.post(f"/f/{form['key']}", data={"email": "ada@", "_t": shown[n]}) for n in (0, 1)]
+    assert [shown[n] in page[n].text for n in (0, 1)] == [True, False]
+    await submit(anonymous, form, _t=shown[0])
+    assert len(await letters(db)) == 1
+
+
 @pytest.mark.parametrize("given", [None, "old", "yesterday's"])
 async def test_no_time_and_an_old_one_hold_nobody_up(client, anonymous, app, db, given):
     """A page may be left open as long as its reader likes."""

@@ -81,6 +81,14 @@ def _time(tokens: Tokens, form: Form) -> str:
     return tokens.sign("form_time", form.id, int(time.time()))
 
 
+def _time_again(tokens: Tokens, form: Form, values: bodies.Values) -> str:
+    """Return the time a page with mistakes was first shown: one box is ticked sooner than a form is filled in."""
+    brought = _first(values, "_t") or ""
+    numbers = tokens.read("form_time", brought, 2)
+    theirs = numbers is not None and numbers[0] == form.id and 0 <= time.time() - numbers[1] < protection.OLDEST_TIME
+    return brought if theirs else _time(tokens, form)
+
+
 @get("/f/{key:str}/config.json", exception_handlers=REFUSALS, operation_id="get_form_config", tags=["Public"])
 async def get_config(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
     """Return what the embed script shows."""
@@ -134,7 +142,7 @@ async def submit_form(request: AnyRequest, key: FromPath[str]) -> Response[Any]:
             if isinstance(error, Forbidden):
                 raise
             if isinstance(error, Invalid) and unread is None and not wants_json(request):
-                time_token = _time(desk_of(request).tokens, form)
+                time_token = _time_again(desk_of(request).tokens, form, values)
                 return form_page(form, language, time_token, values=values, errors=error.errors, home=home)
             return with_origin(refuse(request, error), form, request)
         taken = await case.take(remembered, entered, language)
