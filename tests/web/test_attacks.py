@@ -195,9 +195,13 @@ async def test_a_megabyte_is_refused_before_it_is_kept(client, anonymous, db):
     assert (await anonymous.post(path, files={"city": (None, large)}, headers=JSON)).status_code == 413
     assert await db.fetchval("SELECT count(*) FROM submissions") == 0
     for name in ("altcha", "_t", "_page", "_source", "_trigger"):
-        answer = await anonymous.post(path, json={**ENTRY, name: "x" * 100_000, "email": f"{name}@example.org"})
+        long = f"https://shop.example/{'x' * 100_000}"
+        answer = await anonymous.post(path, json={**ENTRY, name: long, "email": f"{name}@example.org"})
         assert answer.status_code == 202, name
     assert await db.fetchval("SELECT max(length(page)) FROM submissions") <= 500
+    script = {**ENTRY, "email": "script@example.org", "_page": "javascript:alert(1)"}
+    assert (await anonymous.post(path, json=script)).status_code == 202
+    assert await db.fetchval("SELECT count(*) FROM submissions WHERE page !~ '^https?://'") == 0
 
 
 LOOK_ALIKES = {"a": "аɑα", "d": "ԁ", "e": "еҽ", "x": "хχ", "m": "м", "p": "р", "l": "ӏ", "o": "оο", "r": "г", "g": "ɡ"}
