@@ -72,7 +72,7 @@ def _check_texts(texts: dict[str, dict[str, account.Sentence]], spoken: dict[str
             known = ", ".join(sorted(spoken))
             errors.append(FieldError(f"texts.{language}", "unknown_language", f"The pages speak {known}."))
         elif wrong := words.mistake(language, words.sections(flat)):
-            errors.append(FieldError(f"texts.{language}", "invalid_text", f"{wrong[0].upper()}{wrong[1:]}."))
+            errors.append(FieldError(f"texts.{language}", "invalid_text", f"The text {wrong}."))
     if not errors and len(msgspec.json.encode(texts)) > MOST_TEXTS:
         errors.append(FieldError("texts", "too_large", f"All texts have at most {MOST_TEXTS // 1024} kB."))
     if errors:
