@@ -53,6 +53,14 @@ async def test_the_page_sets_topics_and_frequency_at_once(client, anonymous, rea
     assert (await person(client))["interests"] == []
 
 
+async def test_a_topic_taken_away_meanwhile_keeps_nobody_from_saving(client, anonymous, reader):
+    """The page lay open when the owner took the topic away; what else it says holds. A program is told of its mistake."""
+    stale = {"action": "save", "interests": ["news", "gone"], "frequency": "weekly"}
+    saved = await anonymous.post(reader["p"], data=stale)
+    assert ("Saved." in saved.text, (await dossier(client, reader))["frequency"]) == (True, "weekly")
+    assert (await anonymous.post(reader["p"], data=stale, headers=JSON)).json()["code"] == "unknown_interest"
+
+
 async def test_a_pause_is_shown_with_its_date_and_can_be_ended(client, anonymous, reader, db):
     """Two, four or twelve weeks from now; the page says from when letters come again, in the person's zone and language."""
     await db.execute("UPDATE subscribers SET timezone = 'Asia/Tokyo', locale = 'en'")

@@ -133,6 +133,10 @@ async def _save(visit: Visit) -> Response[Any]:
     slugs = [slug for slug in visit.values.get("interests", ()) if slug not in ("", None)]
     if not all(isinstance(slug, str) for slug in slugs):
         raise Invalid.field("interests", "unknown_interest", "There is no such interest.")
+    if slugs and not wants_json(visit.request):
+        # The page may lie open while the owner takes a topic away; what else it says holds all the same.
+        offered = {topic.slug for topic in (await preferences.read(visit.db, visit.subscriber_id)).topics}
+        slugs = [slug for slug in slugs if slug in offered]
     done = await preferences.save(
         visit.db,
         visit.desk,
