@@ -112,7 +112,7 @@ async def _left(
     language = language_of(request, person.locale if person else None, default=(await account.get(db)).locale)
     said = words(language)
     if person is None:
-        return message(language, said.unsubscribe.left_title, said.unsubscribe.left_text.format(email="…"), icon="done")
+        return message(language, said.unsubscribe.left_title, said.preferences.erased_text, icon="done")
     return left(language, person.email, tokens.sign("preferences", *numbers))
 
 
