@@ -10,7 +10,7 @@ import pytest_asyncio
 from mailbase.pages import engine
 from mailbase.pages.samples import PAGES, samples
 from mailbase.pages.words import Languages, built_in, with_files
-from optin.optin_kit import ENTRY, last_link, make_form, submit
+from optin.optin_kit import ENTRY, last_link, letters, make_form, submit
 from web.test_colors_and_logos import png
 
 HTML = {"Accept": "text/html"}
@@ -64,6 +64,16 @@ async def test_pages_wear_what_the_owner_chose(client: httpx.AsyncClient, anonym
     await client.patch("/v1/settings", json=dict.fromkeys(wanted))
     assert (await anonymous.get(f"/f/{form['key']}", headers=HTML)).text.count("Bakery") == 0
     assert (await anonymous.get("/", headers=HTML)).headers["location"] == "/docs"
+
+
+async def test_letters_of_ours_wear_the_owners_color(client, anonymous, db):
+    """The button of the confirmation letter is as those of the pages, with words on it that can be read."""
+    form = await make_form(client)
+    await client.patch("/v1/settings", json={"accent": "#ffe600"})
+    await submit(anonymous, form)
+    (letter,) = await letters(db)
+    assert "background-color:#ffe600" in letter["html"]
+    assert "color:#16181c;text-decoration:none" in letter["html"]
 
 
 NONSENSE = [

@@ -187,6 +187,7 @@ async def ask(
         interests=created["names"],
         consents=_texts(acts),
         postal_address=settings.postal_address,
+        accent=settings.accent,
         locale=locale,
     )
     rendered = letter.compose(asked, form.definition.confirmation if form else None)

@@ -4,7 +4,7 @@ head ─▶ title, heading, lines ─▶ [before] ─▶ button ─▶ [after] �
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from mailbase.letters import templates
 from mailbase.letters.content import Rendered
+from mailbase.pages import colors
 from mailbase.pages.words import spoken
 
 HERE: Final = Path(__file__).parent
@@ -34,6 +35,8 @@ class Framed(Struct, frozen=True, kw_only=True):
     foot: str = ""
     preview: str = ""
     postal_address: str | None = None
+    accent: str | None = None
+    """The owner's colour, as `PATCH /v1/settings` takes it."""
 
 
 @cache
@@ -64,12 +67,20 @@ def compose(framed: Framed, name: str = "frame", more: Mapping[str, Any] | None 
         "foot": framed.foot,
         "preview": framed.preview,
         "postal_lines": (framed.postal_address or "").strip().splitlines(),
+        **_colors(framed.accent),
     }
     return Rendered(
         subject=subject,
         text=_tidy(_engine("txt").render_template(f"{name}.txt", **variables)),
         html=_engine("html").render_template(f"{name}.html", **variables),
     )
+
+
+@lru_cache(maxsize=16)
+def _colors(accent: str | None) -> dict[str, str]:
+    light = colors.shades(accent or colors.OURS, colors.CARD)
+    link_dark = colors.shades(accent, colors.CARD_DARK).link if accent else "#8ab4f4"
+    return {"accent": light.accent, "on_accent": light.on_accent, "link": light.link, "link_dark": link_dark}
 
 
 def _tidy(text: str) -> str:

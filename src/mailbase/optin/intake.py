@@ -260,6 +260,7 @@ def _prepare(desk: Desk, candidate: Candidate) -> _Ready | None:
         tuple(names[number] for number in known.by_name if number in chosen),
         tuple(dict.fromkeys(consent.text for consent in candidate.entry.consents)),
         settings.postal_address,
+        settings.accent,
         locale,
         words(locale),
         own,
@@ -286,6 +287,7 @@ def _framed(  # noqa: PLR0917  (what a letter depends on, its link apart)
     interests: tuple[str, ...],
     consents: tuple[str, ...],
     postal_address: str | None,
+    accent: str | None,
     locale: str,
     _said: Words,
     own: Confirmation | None,
@@ -296,6 +298,7 @@ def _framed(  # noqa: PLR0917  (what a letter depends on, its link apart)
         interests=interests,
         consents=consents,
         postal_address=postal_address,
+        accent=accent,
         locale=locale,
     )
     return letter.compose(asked, own)

@@ -28,6 +28,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     interests: Sequence[str] = ()
     consents: Sequence[str] = ()
     postal_address: str | None = None
+    accent: str | None = None
     locale: str | None = None
 
 
@@ -66,6 +67,7 @@ def compose(asked: Asked, own: Confirmation | None) -> Rendered:
         open=said.open,
         foot=said.ignore,
         postal_address=asked.postal_address,
+        accent=asked.accent,
     )
     chosen = {"interests": list(asked.interests), "consents": list(asked.consents)}
     return frame.compose(framed, "letter", {**chosen, "chosen": said.chosen, "agreed": said.agreed})

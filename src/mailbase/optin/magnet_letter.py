@@ -18,6 +18,7 @@ class Given(Struct, frozen=True, kw_only=True):
     ending: str
     days: int
     postal_address: str | None
+    accent: str | None = None
     locale: str | None
 
 
@@ -37,6 +38,7 @@ def compose(given: Given) -> Rendered:
         open=said.plain,
         foot=said.why.format(title=given.title),
         postal_address=given.postal_address,
+        accent=given.accent,
     )
     file = ", ".join(part for part in (given.ending, size_of(given.size, said)) if part)
     return frame.compose(framed, "magnet", {"file": file, "valid": said.plural("valid", given.days)})

@@ -137,6 +137,7 @@ async def deliver(
         ending=magnet.file.filename.rpartition(".")[2].upper() if magnet.file and "." in magnet.file.filename else "",
         days=VALID.days,
         postal_address=settings.postal_address,
+        accent=settings.accent,
         locale=form.definition.locale or locale or person["locale"] or settings.locale,
     )
     rendered = magnet_letter.compose(given)

@@ -55,7 +55,7 @@ async def sender_for(db: Connection, subscriber_id: int, delivery_id: int) -> Se
     return Sender(row["name"], row["email"]) if row else None
 
 
-def compose(letter: Letter, postal_address: str | None) -> Rendered:
+def compose(letter: Letter, postal_address: str | None, accent: str | None = None) -> Rendered:
     """Return the letter's bodies."""
     framed = Framed(
         language=letter.language,
@@ -68,13 +68,15 @@ def compose(letter: Letter, postal_address: str | None) -> Rendered:
         open=f"{letter.notice.button}:",
         foot=letter.notice.after,
         postal_address=postal_address,
+        accent=accent,
     )
     return frame.compose(framed)
 
 
 async def send(db: Connection, letter: Letter) -> int:
     """Queue the letter and return its message's id. Runs in the caller's transaction."""
-    rendered = compose(letter, (await account.get(db)).postal_address)
+    settings = await account.get(db)
+    rendered = compose(letter, settings.postal_address, settings.accent)
     message = NewMessage(
         kind="confirmation" if letter.confirms else "transactional",
         from_=letter.from_,
