@@ -97,4 +97,13 @@ def safe(cell: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: an apostrophe goes before ``= + - @``, unless it is a plain number."""
     if cell.startswith(RISKY) and not re.fullmatch(r"[+-][0-9][0-9 ().\-]*", cell):
         return f"'{cell}"
-    return cell
+    return f"'{cell}" if cell != plain(cell) else cell
+
+
+def plain(cell: str) -> str:
+    """Return what a cell was before ``safe``, so that a file of ours can come back in."""
+    return (
+        cell[1:]
+        if cell.startswith("'") and cell[1:].startswith((*RISKY, "'")) and cell.lstrip("'").startswith(RISKY)
+        else cell
+    )

@@ -9,7 +9,7 @@ import msgspec
 
 from mailbase.audience import addresses, limits
 from mailbase.audience.addresses import Address
-from mailbase.audience.csv_files import SURROGATE, Record
+from mailbase.audience.csv_files import SURROGATE, Record, plain
 from mailbase.audience.suppressions import erased_value
 from mailbase.errors import Invalid
 
@@ -176,7 +176,7 @@ class Judge:
         place = self._columns
         if len(cells) < place.width:
             cells += [""] * (place.width - len(cells))
-        text = cells[place.email].strip()
+        text = plain(cells[place.email].strip())
         if wrong is not None:
             return line, _printable(text), wrong
         if len(cells) > place.width and any(cells[place.width :]):
@@ -190,9 +190,13 @@ class Judge:
 
     def _rest(self, line: int, cells: list[str], address: Address) -> Staged | Rejected:
         place = self._columns
-        attributes = {name: cell for index, name in place.attributes if (cell := cells[index].strip())}
+        attributes = {
+            name: plain(cell) if cell[0] == "'" else cell
+            for index, name in place.attributes
+            if (cell := cells[index].strip())
+        }
         reason = _wrong_attributes(attributes)
-        tags, wrong_tags = self._tags(cells[place.tags] if place.tags >= 0 else "")
+        tags, wrong_tags = self._tags(plain(cells[place.tags]) if place.tags >= 0 else "")
         interests, wrong_interests = self._ids(cells[place.interests] if place.interests >= 0 else "")
         reason = reason or wrong_tags or wrong_interests
         locale = timezone = None
