@@ -135,7 +135,7 @@ async def test_relays_never_show_a_password(client):
     )
     assert made.status_code == 201, made.text
     assert made.json()["url"] == "smtp://me@relay.example:2525?tls=none"
-    assert (made.json()["weight"], made.json()["connections"], made.json()["enabled"]) == (3, 10, True)
+    assert (made.json()["weight"], made.json()["connections"], made.json()["enabled"]) == (3, 100, True)
     path = f"/v1/relays/{made.json()['id']}"
     answers += [made, await client.get("/v1/relays"), await client.get(path)]
     answers.append(await client.patch(path, json={"weight": 0, "enabled": False, "connections": 4}))

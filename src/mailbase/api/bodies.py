@@ -83,7 +83,9 @@ def convert(raw: Any, wanted: Any) -> Any:
     try:
         value = msgspec.convert(raw, wanted, strict=True)
     except ValidationError as error:
-        found = [*_check(raw, wanted, ""), *nul] or [_as_error(error, "")]
+        holding = {one.field for one in nul}
+        found = [one for one in _check(raw, wanted, "") if one.field not in holding]
+        found = [*found, *nul] or [_as_error(error, "")]
         malformed = [one for one in found if one.code in SHAPE]
         if malformed:
             raise Malformed("The body does not have the expected shape.", errors=malformed[:MOST_ERRORS]) from None
