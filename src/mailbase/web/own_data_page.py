@@ -70,7 +70,9 @@ def _lines(said: Words, entry: dict[str, Any], timezone: str | None) -> list[dic
     # Of a letter with both bodies the text is the one to be read here; the JSON has the other, too.
     shown = {name: value for name, value in entry.items() if not (name == "html" and entry.get("text"))}
     return [
-        {"name": _name(name), "value": text} for name, value in shown.items() if (text := _text(said, value, timezone))
+        {"name": _name(said, name), "value": text}
+        for name, value in shown.items()
+        if (text := _text(said, value, timezone))
     ]
 
 
@@ -85,15 +87,16 @@ def _text(said: Words, value: Any, timezone: str | None) -> str:
         between = "\n\n" if any(isinstance(item, dict) for item in value) else ", "
         return between.join(filter(None, (_text(said, item, timezone) for item in value)))
     if isinstance(value, dict):
-        lines = ((_name(key), _text(said, item, timezone)) for key, item in value.items())
+        lines = ((_name(said, key), _text(said, item, timezone)) for key, item in value.items())
         return "\n".join(
             f"{name}:\n{indent(text, '    ')}" if "\n" in text else f"{name}: {text}" for name, text in lines if text
         )
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _name(key: str) -> str:
-    return key.replace("_", " ")
+def _name(said: Words, key: str) -> str:
+    """Return what a column is called; an attribute has the name of its field."""
+    return getattr(said.held, key, None) or key.replace("_", " ")
 
 
 def _attached(kind: str) -> dict[str, str]:
