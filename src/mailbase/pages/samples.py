@@ -123,6 +123,7 @@ def _own_data(said: Words) -> list[Values]:
     you = [{"name": "email", "value": "ada@example.com"}, {"name": "status", "value": "active"}]
     base = {
         "title": words.held_title.format(email="ada@example.com"),
+        "email": "ada@example.com",
         "as_of": words.held_at.format(date=said.date(_UNTIL, time=True)),
     }
     empty = {"title": words.held_messages, "entries": []}

@@ -46,6 +46,7 @@ def as_page(found: Dossier, language: Language, at: datetime) -> Response[str]:
         "own_data",
         language,
         title=said.preferences.held_title.format(email=found.subscriber.email),
+        email=found.subscriber.email,
         as_of=said.preferences.held_at.format(date=said.date(local(at, timezone), time=True)),
         style=_style(),
         sections=[
