@@ -27,7 +27,7 @@ label>small,legend>small{display:inline}
 button{min-height:3em;padding:.6em 1.5em;font-weight:600;border:0;background:var(--a);color:var(--on);cursor:pointer}
 :focus-visible,[type=date]:focus{outline:3px solid color-mix(in srgb,var(--a) 60%,currentcolor);outline-offset:2px}
 h2:focus{outline:0}
-[aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;vertical-align:-.1em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
+[aria-busy] [type=submit]::before{content:"";display:inline-block;width:.8em;height:.8em;margin-inline-end:.6em;vertical-align:-.2em;border:2px solid;border-inline-end-color:transparent;border-radius:50%;animation:turn 1s linear infinite}
 @keyframes turn{to{rotate:1turn}}
 [aria-invalid]{border-color:var(--b)}
 .fault{color:var(--b);font-size:.88em}

@@ -11,16 +11,18 @@ const css = `
 dialog::backdrop{background:rgb(12 16 22/.55);animation:fade .3s}
 .slide_in{inset-block-end:1rem;inset-inline-end:1rem;width:min(23rem,100vw - 2rem)}
 .bar{inset:auto 0 0;width:100%;border-radius:0;max-height:60dvh}
-.bar .inner{display:flex;flex-wrap:wrap;gap:.75rem 2.5rem;align-items:center;max-width:66rem;margin:auto;padding:1rem 3.25rem 1rem 1.25rem}
+.bar .inner{display:flex;flex-wrap:wrap;gap:.75rem 2.5rem;align-items:center;max-width:66rem;margin:auto;padding-block:1rem;padding-inline:1.25rem 3.25rem}
 .bar .head{flex:1 1 17rem;margin:0;padding:0}
 .bar h2{font-size:1.1em}
 .bar form{flex:1 1 25rem;display:flex;flex-wrap:wrap;gap:.75rem;align-items:end}
 .bar .field{flex:1 1 15rem;align-self:start}
 .bar [type=submit]{flex:1 0 auto}
+.over:has([data-state],.link){max-height:calc(100dvh - 3rem)}
 .bar fieldset,.bar .tick,.bar .note,.bar .say:not(:empty){flex:1 1 100%}
 @media(max-width:600px){.bar,div.popup,.slide_in{inset:auto 0 0;margin:0;width:100%;height:auto;max-height:55dvh;border-end-start-radius:0;border-end-end-radius:0}
 .over .inner{padding:1.25rem}
 .bar .head{padding-inline-end:2rem}}
+@media(min-width:601px){.bar form:not(:has(.tick)):has(.field :is(.fault,.hint):not(:empty))>.say:empty~button{align-self:start;margin-top:1.85em}}
 @keyframes rise{from{opacity:0;translate:0 1.25rem}}
 @keyframes fade{from{opacity:0}}`;
 

@@ -163,6 +163,8 @@ export const attend = (life, token) => {
     else form.removeAttribute("aria-busy");
     button.textContent = busy ? texts.sending : word;
     say.textContent = state === "sending" || state === "pending" || (state === "invalid" && mark(form, data)) ? "" : text;
+    const panel = say.textContent && form.closest(".over"); // the message pushed the button down
+    if (panel) panel.scrollTop = panel.scrollHeight;
     if (state !== "pending") return;
     done?.();
     if (data.more && config.fields.some(({ step }) => step === 2)) ask(data.more);
