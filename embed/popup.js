@@ -22,7 +22,8 @@ dialog::backdrop{background:rgb(12 16 22/.55);animation:fade .3s}
 @media(max-width:600px){.bar,div.popup,.slide_in{inset:auto 0 0;margin:0;width:100%;height:auto;max-height:55dvh;border-end-start-radius:0;border-end-end-radius:0}
 .over .inner{padding:1.25rem}
 .bar .head{padding-inline-end:2rem}}
-@media(min-width:601px){.bar form:not(:has(.tick)):has(.field :is(.fault,.hint):not(:empty))>.say:empty~button{align-self:start;margin-top:1.85em}}
+@media(min-width:601px){:where(.bar form:not(:has(.tick)):has(.field :is(.fault,.hint):not(:empty)))>.say:empty~button{align-self:start;margin-top:1.85em}}
+@media(min-width:784px){.bar form:has(.field~.field)>.say:empty~button{margin-top:0}}
 @keyframes rise{from{opacity:0;translate:0 1.25rem}}
 @keyframes fade{from{opacity:0}}`;
 
