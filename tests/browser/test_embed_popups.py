@@ -167,7 +167,7 @@ async def test_one_comes_and_no_second_one(browser, shop, house, keeper):
 
 
 async def test_a_phone_is_left_in_peace(browser, shop, house, keeper):
-    """Only after a touch, as a sheet that leaves half the screen and the page behind usable; without focus, without backdrop."""
+    """Only after a touch, as a sheet that leaves half the screen and the page behind usable, until it has a mistake to show; without focus."""
     form = await form_with(
         keeper, display={"mode": "popup", "trigger": {"delay": 1}}, fields=[{"name": "a"}, {"name": "b"}, {"name": "c"}]
     )
@@ -186,6 +186,9 @@ async def test_a_phone_is_left_in_peace(browser, shop, house, keeper):
     await page.evaluate("scrollTo(0, 400)")
     assert await page.evaluate("scrollY") == 400
     assert await page.evaluate("document.elementFromPoint(100, 100).closest('main') !== null")
+    await page.get_by_role("button", name="Subscribe").tap()
+    await expect(page.get_by_label("E-mail address")).to_be_focused()  # its mistake is shown
+    await expect(page.get_by_role("button", name="Subscribe")).to_be_in_viewport(ratio=1)
 
 
 async def test_movement_is_spared_to_those_who_ask(browser, shop, house, keeper):
