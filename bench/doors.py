@@ -6,18 +6,11 @@ A whole installation as in ``forms.py``. CPU time of the API and of PostgreSQL a
 import argparse
 import asyncio
 import json
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-import httpx
 import psutil
 
-from forms import FORM, KEY, backends, cpu
+from forms import backends, cpu, installation
 
 VISITORS = 16
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -62,27 +55,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--requests", type=int, default=2000)
     asked = arguments.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="mailbase-bench-"))
-    home.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "MAILBASE_DATA_DIR": str(home / "data"),
-        "MAILBASE_PORT": str(port),
-        "MAILBASE_ADMIN_KEY": KEY,
-        "MAILBASE_FORM_LIMITS": "off",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mailbase", "up"], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout
-        assert any(line == "ready\n" for line in process.stdout)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}) as owner:
-            owner.post("/v1/interests", json={"slug": "news", "name": "News"}).raise_for_status()
-            key = owner.post("/v1/forms", json=FORM).raise_for_status().json()["key"]
+    with installation() as (process, port, home, form):
+        key = form["key"]
         view = json.dumps({"type": "view", "page": "https://shop.example/", "mode": "inline"}).encode()
         doors = {
             "healthz": ("GET", "/healthz", b""),
@@ -101,10 +75,6 @@ def main() -> int:
             spent = {kind: (after[kind] - before.get(kind, 0)) / asked.requests * 1e6 for kind in after}
             served, stored = spent["mailbase api"], spent.get("PostgreSQL for mailbase api", 0.0)
             print(f"{name:22} API {served:6.0f} µs   PostgreSQL {stored:6.0f} µs")
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(home, ignore_errors=True)
     return 0
 
 

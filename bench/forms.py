@@ -6,6 +6,7 @@ Limits: each accepted one is stored once, with one letter, and 99 % are answered
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -139,12 +141,9 @@ def cpu(family: list[psutil.Process], whose: dict[int, str]) -> dict[str, float]
     return spent
 
 
-def main() -> int:
-    """Print the figures; return 1 if a limit was missed."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rate", type=int, default=200)
-    arguments.add_argument("--seconds", type=int, default=30)
-    asked = arguments.parse_args()
+@contextlib.contextmanager
+def installation() -> Iterator[tuple[subprocess.Popen, int, Path, dict]]:
+    """Run a whole installation with one form: its process, its port, where its data is, and the form."""
     home = Path(tempfile.mkdtemp(prefix="mailbase-bench-"))
     home.chmod(0o755)
     with socket.socket() as probe:
@@ -166,6 +165,20 @@ def main() -> int:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}) as owner:
             owner.post("/v1/interests", json={"slug": "news", "name": "News"}).raise_for_status()
             form = owner.post("/v1/forms", json=FORM).raise_for_status().json()
+        yield process, port, home, form
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def main() -> int:
+    """Print the figures; return 1 if a limit was missed."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rate", type=int, default=200)
+    arguments.add_argument("--seconds", type=int, default=30)
+    asked = arguments.parse_args()
+    with installation() as (process, port, home, form):
         asyncio.run(load(port, f"/f/{form['key']}", WARMING, 1, "first"))  # what is done once: caches, plans
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         whose, committed = asyncio.run(backends(home / "data"))
@@ -175,10 +188,6 @@ def main() -> int:
         ended, committed_then = asyncio.run(backends(home / "data"))
         after = cpu(family, whose | ended)
         found = asyncio.run(stored(home / "data", form["id"]))
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(home, ignore_errors=True)
     accepted = statuses.get(202, 0)
     p50, p99, worst = statistics.median(took), sorted(took)[int(len(took) * 0.99)], max(took)
     print(json.dumps({"statuses": statuses, "stored": found}))

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -51,7 +52,7 @@ class Waiting(Generic[Item, Answer]):
             self.answer.set_result(answer)
 
 
-class Gathering(Generic[Item, Answer]):
+class Gathering(ABC, Generic[Item, Answer]):
     """Gathers and writes; :meth:`write` is a kind's own. ``pool``'s statements look things up by index."""
 
     def __init__(self, pool: Pool, *, gather: float = GATHER) -> None:
@@ -62,9 +63,9 @@ class Gathering(Generic[Item, Answer]):
         self._wake = asyncio.Event()
         self._closing = False
 
+    @abstractmethod
     async def write(self, db: Connection, batch: Sequence[Waiting[Item, Answer]]) -> None:
         """Write a batch and ``tell`` each of it; whoever is told nothing is told that it failed."""
-        raise NotImplementedError
 
     async def look(self, db: Connection, batch: Sequence[Waiting[Item, Answer]]) -> None:
         """Read what ``write`` needs to know. Done again if the connection turns out to have ended meanwhile."""

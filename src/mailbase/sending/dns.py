@@ -20,6 +20,16 @@ class Unanswered(Exception):
     """No server gave an answer."""
 
 
+def resolver(servers: Sequence[tuple[str, int]] = ()) -> dns.asyncresolver.Resolver:
+    """Return dnspython's resolver with our time-outs; ``servers`` are (host, port), none: the system's."""
+    made = dns.asyncresolver.Resolver(configure=not servers)
+    if servers:
+        made.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]
+    made.timeout = LIFETIME / 3
+    made.lifetime = LIFETIME
+    return made
+
+
 class Resolver(Protocol):
     """What the checks ask of DNS."""
 
@@ -37,11 +47,7 @@ class DnsResolver:
     """A :class:`Resolver` over dnspython; ``servers`` are (host, port), none: the system's."""
 
     def __init__(self, servers: Sequence[tuple[str, int]] = ()) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        if servers:
-            self._resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]
-        self._resolver.timeout = LIFETIME / 3
-        self._resolver.lifetime = LIFETIME
+        self._resolver = resolver(servers)
 
     async def _ask(self, name: str, kind: str) -> list[Any]:
         try:

@@ -19,15 +19,13 @@ import dns.resolver
 from msgspec import Struct
 
 from mailbase.db import CONNECTION_ERRORS, Connection, Pool
-from mailbase.sending.dns import Unanswered
+from mailbase.sending.dns import Unanswered, resolver
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["MX", "ADDRESS", "STS"]
 """MX: ``10 mx.example.com``, best first; ADDRESS: IPv4 and then IPv6 addresses; STS: texts at ``_mta-sts.`` before the name."""
 
-LIFETIME: Final = 6.0
-"""Seconds for one look-up, retries included."""
 SHORTEST: Final = 60.0
 LONGEST: Final = 86_400.0
 NOTHING: Final = 300.0
@@ -67,11 +65,7 @@ class DnsMxResolver:
     """Ask over dnspython; ``servers`` are (host, port), none: the system's."""
 
     def __init__(self, servers: Sequence[tuple[str, int]] = ()) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        if servers:
-            self._resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]
-        self._resolver.timeout = LIFETIME / 3
-        self._resolver.lifetime = LIFETIME
+        self._resolver = resolver(servers)
 
     async def ask(self, name: str, kind: Kind) -> Told:
         """Look a name up."""

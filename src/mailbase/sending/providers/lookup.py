@@ -20,7 +20,7 @@ import dns.resolver
 from msgspec import Struct
 
 from mailbase.db import CONNECTION_ERRORS, Pool
-from mailbase.sending.dns import LIFETIME, Unanswered
+from mailbase.sending.dns import Unanswered, resolver
 from mailbase.sending.providers.providers import Providers
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,7 @@ class DnsHosts:
     """A :class:`HostResolver` over dnspython; ``servers`` are (host, port), none: the system's."""
 
     def __init__(self, servers: Sequence[tuple[str, int]] = ()) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        if servers:
-            self._resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]
-        self._resolver.timeout = LIFETIME / 3
-        self._resolver.lifetime = LIFETIME
+        self._resolver = resolver(servers)
 
     async def mail_hosts(self, domain: str) -> MailHosts:
         """Return who takes the domain's mail."""
