@@ -49,7 +49,7 @@ async def hand_over(db, campaign, text, *, n=1, now=START, provider="google", **
     bounce_class = "block" if kind == "refused" else None
     results = [
         (
-            Handed(letter.id, fence, campaign_id, domain_id, letter.subscriber_id, letter.provider, letter.email, None, letter.attempts + 1, None, egress="mx"),
+            Handed(letter.id, fence, campaign_id, domain_id, letter.subscriber_id, letter.provider, letter.email, None, letter.attempts + 1, marked.bucket, egress="mx"),
             Outcome(letter.id, kind, int(code), enhanced_status(reply), reply, more.get("phase", "rcpt"), bounce_class, retry_after=more.get("retry_after"), free=more.get("free", False)),
         )
         for letter in letters
@@ -129,6 +129,58 @@ async def test_authentication_refused_stops_the_campaign(db, google):
     await domain_stops.resume(db, domain_id)
     assert [due.campaign_id for due in await waiting.due(db, now=START)] == [campaign_id]
     await assert_counters(db, campaign_id)
+
+
+async def test_authentication_refused_below_the_rules_number_waits(db, google):
+    """Where three refusals stop a domain the first two letters wait as well: none bounces, none burns an attempt, all go out after it."""
+    campaign_id, domain_id = google
+    await db.execute("UPDATE recipient_domains SET provider = 'site:own.example' WHERE domain = 'shop.example'")
+    await db.execute("UPDATE deliveries SET provider = 'site:own.example' WHERE campaign_id = $1", campaign_id)
+    await db.execute("DELETE FROM campaign_lanes WHERE provider = 'google'")
+    text, site = "550 5.7.26 Multiple authentication checks failed for this message", "site:own.example"
+    early = await hand_over(db, google, text, n=2, provider=site)
+    assert await domain_stops.get(db, domain_id) is None
+    (last,) = await hand_over(db, google, text, provider=site)
+    assert await domain_stops.get(db, domain_id) is not None
+    assert [(row["state"], row["attempts"]) for row in await rows(db, early)] == [("deferred", 0)] * 2
+    assert [(row["state"], row["attempts"]) for row in await rows(db, [last])] == [("queued", 0)]
+    assert await db.fetchval("SELECT count(*) FROM bounces") == 0
+    monday = START + timedelta(hours=60)
+    await domain_stops.resume(db, domain_id, now=monday)
+    await hand_over(db, google, text, n=2, now=monday, provider=site)
+    assert (await states(db, campaign_id)).get("bounced") is None
+    await hand_over(db, google, "250 2.0.0 OK", n=8, now=monday + timedelta(hours=2), provider=site)
+    assert await states(db, campaign_id) == {"sent": 8}
+    await assert_counters(db, campaign_id)
+
+
+@pytest.mark.parametrize(
+    ("provider", "text"),
+    [
+        ("google", "550 5.7.1 Our system has detected that this message is likely unsolicited mail."),
+        ("google", "550 5.7.26 Multiple authentication checks failed for this message"),
+    ],
+)
+async def test_one_letter_is_refused_for_our_sake_for_two_days(db, google, provider, text):
+    """A letter blocked for our sake comes back every hour at most, tips no rule by itself, counts once, and bounces after 48 hours."""
+    await db.execute("UPDATE reply_rules SET threshold = 3 WHERE pattern LIKE '%26|27%'")
+    await db.execute("UPDATE warmups SET preset = 'standard' WHERE domain_id = $1", google[1])
+    (id,) = await hand_over(db, google, text, provider=provider)
+    await db.execute("UPDATE deliveries SET due_at = 'infinity' WHERE id <> $1", id)
+    now, tries = START, 1
+    while (row := (await rows(db, [id]))[0])["state"] == "deferred":
+        assert (row["attempts"], row["reason"], row["refused_since"]) == (0, None, START)
+        assert row["due_at"] >= now + timedelta(hours=1) or row["due_at"] >= START + timedelta(hours=48)
+        now, tries = row["due_at"], tries + 1
+        await hand_over(db, google, text, now=now, provider=provider)
+    assert (row["state"], row["reason"]) == ("bounced", "uncategorized")
+    assert timedelta(hours=48) <= now - START <= timedelta(hours=48, minutes=1)
+    assert 10 < tries < 30
+    assert await overrides.count(db) == 0
+    assert await domain_stops.get(db, google[1]) is None
+    assert [row["class"] for row in await db.fetch("SELECT class FROM bounces")] == ["block"]
+    assert await db.fetchval("SELECT sum(blocked) FROM allowances WHERE provider = $1", provider) == 1
+    await assert_counters(db, google[0])
 
 
 async def test_sites_count_as_other(db, google):

@@ -89,19 +89,20 @@ def test_a_level_of_the_ladder_lasts_three_days():
     assert [day_of("custom", [10, 20], level) for level in range(1, 6)] == [1, 2, 3, 6, 9]
 
 
-@pytest.mark.parametrize(("outcome", "attempts", "what"), [
-    (Outcome(1, "sent", 250, None, "ok", "content"), 1, "sent"),
-    (Outcome(1, "refused", 550, "5.1.1", "no", "rcpt", "hard"), 1, "hard"),
-    (Outcome(1, "refused", 554, "5.7.1", "no", "content", "block"), 1, "blocked"),
-    (Outcome(1, "refused", 552, "5.2.2", "full", "rcpt", "soft"), 1, None),
-    (Outcome(1, "deferred", 421, None, "later", "rcpt"), 1, "deferred"),
-    (Outcome(1, "deferred", 421, None, "later", "rcpt"), 2, None),
-    (Outcome(1, "deferred", 451, None, "grey", "rcpt", reason="greylisted"), 1, None),
-    (Outcome(1, "unknown", 0, None, "", "content"), 1, None),
+@pytest.mark.parametrize(("outcome", "first", "what"), [
+    (Outcome(1, "sent", 250, None, "ok", "content"), False, "sent"),
+    (Outcome(1, "refused", 550, "5.1.1", "no", "rcpt", "hard"), False, "hard"),
+    (Outcome(1, "refused", 554, "5.7.1", "no", "content", "block"), True, "blocked"),
+    (Outcome(1, "refused", 554, "5.7.1", "no", "content", "block"), False, None),
+    (Outcome(1, "refused", 552, "5.2.2", "full", "rcpt", "soft"), True, None),
+    (Outcome(1, "deferred", 421, None, "later", "rcpt"), True, "deferred"),
+    (Outcome(1, "deferred", 421, None, "later", "rcpt"), False, None),
+    (Outcome(1, "deferred", 451, None, "grey", "rcpt", reason="greylisted"), True, None),
+    (Outcome(1, "unknown", 0, None, "", "content"), True, None),
 ])  # fmt: skip
-def test_what_an_outcome_says(outcome, attempts, what):
-    """A recipient's refusals for now count once, greylisting never, a full mailbox says nothing of the sender."""
-    assert warmup_tally.said(outcome, attempts=attempts) == what
+def test_what_an_outcome_says(outcome, first, what):
+    """A letter's refusals count once, greylisting never, a full mailbox says nothing of the sender."""
+    assert warmup_tally.said(outcome, first=first) == what
 
 
 def test_engagement_is_compared_tier_by_tier():

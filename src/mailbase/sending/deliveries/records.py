@@ -1,6 +1,7 @@
 """The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
 
-``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt ·
+``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt
+(and that is also what a refusal for good makes of it when a rule on replies says that it was about us, up to the two days) ·
 ``failed`` after the last · back to ``queued`` when the refusal was ours, or of our sender · ``unknown`` when nobody can tell, unless its campaign (or
 a message) promises *at least once*: that goes out again, up to three times.
 
@@ -75,6 +76,8 @@ class Fate(Struct):
     """Whether the attempt counts."""
     refused: bool = False
     """Whether it was refused for now: what is refused for two days is given up."""
+    first: bool = True
+    """Whether it never was before: the warm-up counts each letter's refusals once."""
 
 
 def fate(
@@ -84,12 +87,14 @@ def fate(
     if letter.failure is not None:
         return Fate("failed", reason="content")
     if _ours(letter, outcome, standing):
-        return Fate("queued", wait=0, burnt=False)
+        return Fate("queued", wait=0, burnt=False, refused=outcome.kind == "refused", first=not standing.before)
     match outcome.kind:
         case "sent":
             return Fate("sent")
+        case "refused" if standing.verdict.rate and standing.since < retries.LIFETIME:
+            pass
         case "refused" | "sender":
-            return Fate("bounced", reason=outcome.reason or "uncategorized")
+            return Fate("bounced", reason=outcome.reason or "uncategorized", first=not standing.before)
         case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
         case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
@@ -109,6 +114,7 @@ def fate(
         wait=retry.wait.total_seconds(),
         burnt=retry.burnt,
         refused=refused,
+        first=not standing.before,
     )
 
 
@@ -315,7 +321,7 @@ async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[i
             again[letter.campaign_id, letter.provider] += 1
         if end.state != "sent" and outcome.phase in BEFORE_DATA:
             back[letter.domain_id, letter.egress, letter.provider, letter.bucket] += 1
-        if (what := warmup_tally.said(outcome, attempts=letter.attempts)) is not None:
+        if (what := warmup_tally.said(outcome, first=end.first)) is not None:
             results.append(Result(letter.domain_id, letter.egress, letter.provider, letter.bucket, what))
     for (domain_id, egress, provider, bucket), n in sorted(back.items()):
         await warmup_take.give_back(db, domain_id, egress, provider, bucket, n)

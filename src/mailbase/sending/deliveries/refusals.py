@@ -24,15 +24,20 @@ class Standing(Struct, frozen=True):
     """How a refused letter stands."""
 
     since: timedelta = timedelta()
-    """How long it has been refused."""
+    """How long it has been refused; what its domain was stopped for in between is over with the domain's going on."""
+    before: bool = False
+    """Whether it was refused before this."""
     verdict: Verdict = Verdict()
 
 
 FRESH: Final = Standing()
 
 SINCE = """
-SELECT id, extract(epoch FROM COALESCE($2, now()) - refused_since)::float8 AS seconds FROM deliveries
-WHERE id = ANY ($1::bigint[]) AND refused_since IS NOT NULL
+SELECT delivery.id, extract(epoch FROM COALESCE($2, now()) - GREATEST(delivery.refused_since, domain.resumed_at))::float8 AS seconds
+FROM deliveries AS delivery
+LEFT JOIN campaigns AS campaign ON campaign.id = delivery.campaign_id
+LEFT JOIN domains AS domain ON domain.id = COALESCE(campaign.domain_id, delivery.domain_id)
+WHERE delivery.id = ANY ($1::bigint[]) AND delivery.refused_since IS NOT NULL
 """
 
 
@@ -49,9 +54,13 @@ async def look(
     """Return how letters (by id) that did not go out stand; what is about a provider is counted and acted upon."""
     if not letters:
         return {}
-    waiting = [id for id, letter in letters.items() if letter.outcome.kind != "refused"]
+    waiting = [id for id, letter in letters.items() if letter.outcome.bounce_class != "hard"]
     rows = await db.fetch(SINCE, waiting, now) if waiting else []
     since = {row["id"]: timedelta(seconds=max(row["seconds"], 0)) for row in rows}
+
+    def standing(id: int, verdict: Verdict = FRESH.verdict) -> Standing:
+        return Standing(since.get(id, timedelta()), id in since, verdict)
+
     # One refusal of a connection sends many letters back, in the same words: it was said once.
     said: dict[tuple[object, ...], list[int]] = {}
     for id, letter in sorted(letters.items()):
@@ -60,7 +69,7 @@ async def look(
             said.setdefault((letter.provider, letter.domain_id, letter.outcome.reply, alone), []).append(id)
     verdicts = [FRESH.verdict] * len(said)
     if not said:
-        return {id: Standing(since.get(id, timedelta())) for id in letters}
+        return {id: standing(id) for id in letters}
     try:
         async with db.transaction():
             verdicts = await reply_rules.notice_all(db, egress, [letters[ids[0]] for ids in said.values()], now=now)
@@ -68,4 +77,4 @@ async def look(
         # A rule is the owner's, and may be one PostgreSQL cannot carry out; what became of the letters is written all the same.
         log.warning("a rule on replies cannot be applied: %s", error)
     judged = {id: verdict for ids, verdict in zip(said.values(), verdicts, strict=True) for id in ids}
-    return {id: Standing(since.get(id, timedelta()), judged.get(id, FRESH.verdict)) for id in letters}
+    return {id: standing(id, judged.get(id, FRESH.verdict)) for id in letters}

@@ -6,6 +6,8 @@ what                when                                                        
 greylisted          5–6 minutes after the first time, then as the schedule has it       yes
 recipient's rate    ("receiving mail too quickly") half an hour or more; nobody else    yes
 provider's rate     when the provider's override ends, a little spread                  no
+us, for good        (a 5xx a rule on replies takes for our matter) the same, an hour     no
+                    or more, later each time
 the session         (a host that greets with 4xx) later each time, by the letter's age  no
 its turn            (the provider has no room for it now) when there will be            no
 anything else       5, 10, 20, 40, 80 minutes, then every 4 hours                       yes
@@ -24,7 +26,7 @@ from msgspec import Struct
 
 from mailbase.sending.outcomes import Outcome
 
-About = Literal["turn", "greylisting", "recipient_rate", "rate", "session", "other"]
+About = Literal["turn", "greylisting", "recipient_rate", "rate", "blocked", "session", "other"]
 
 MINUTES: Final = (5, 10, 20, 40, 80)
 EVERY: Final = 240
@@ -54,9 +56,11 @@ class Retry(Struct, frozen=True):
 
 
 def about(outcome: Outcome, *, rate: bool) -> About:
-    """Return what a temporary refusal is about; ``rate``: a rule says that it is the provider's pace."""
+    """Return what a refusal to be tried again is about; ``rate``: a rule says that it is the provider's pace, or our set-up."""
     if outcome.free:
         return "turn"
+    if outcome.kind == "refused":
+        return "blocked"
     if _GREYLISTED.search(outcome.reply):
         return "greylisting"
     if _RECIPIENT_RATE.search(outcome.reply):
@@ -75,13 +79,13 @@ def after(
     rate: bool = False,
     held: timedelta | None = None,
 ) -> Retry:
-    """Return when to try again a letter that was refused for now.
+    """Return when to try again a letter that was refused for now, or for good but not for its own sake.
 
     ``attempts``: those that counted, this one included. ``since``: how long it has been refused. ``rate``: a rule on replies
     took the refusal for the provider's pace; ``held``: how long the provider is held back still.
     """
     what = about(outcome, rate=rate)
-    burnt = what not in {"turn", "rate", "session"}
+    burnt = what not in {"turn", "rate", "blocked", "session"}
     if since >= LIFETIME:
         return Retry(None, burnt)
     if what == "turn":
@@ -102,14 +106,25 @@ def _wait(what: About, attempts: int, since: timedelta, held: timedelta | None, 
         case "greylisting" if attempts <= 1:
             return timedelta(minutes=random.uniform(5, 6))
         case "rate" if held is not None:
-            return held + min(held * SPREAD, LATEST_SPREAD) * random.random() + timedelta(seconds=random.uniform(1, 10))
-        case "rate" | "session":  # the first of them without an override yet
-            # Nothing counts these, so they slow down by themselves: half as long again as it has been refused.
-            return _spread(min(max(since / 2, timedelta(minutes=MINUTES[0])), timedelta(minutes=EVERY)), random)
+            return _until(held, random)
+        case "blocked" if held is not None:
+            # Who said it for good is not to hear the same letter every hour of two days.
+            return max(_until(held, random), _slower(since, random))
+        case "rate" | "blocked" | "session":  # the first of them without an override yet
+            return _slower(since, random)
         case "recipient_rate":
             return max(_schedule(attempts, random), HALF_AN_HOUR * (1 + random.uniform(0, SPREAD)))
         case _:
             return _schedule(attempts, random)
+
+
+def _until(held: timedelta, random: Random) -> timedelta:
+    return held + min(held * SPREAD, LATEST_SPREAD) * random.random() + timedelta(seconds=random.uniform(1, 10))
+
+
+def _slower(since: timedelta, random: Random) -> timedelta:
+    """What no attempt counts slows down by itself: half as long again as it has been refused."""
+    return _spread(min(max(since / 2, timedelta(minutes=MINUTES[0])), timedelta(minutes=EVERY)), random)
 
 
 def _schedule(attempts: int, random: Random) -> timedelta:

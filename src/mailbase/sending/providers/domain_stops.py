@@ -36,18 +36,20 @@ async def stop(db: Connection, reasons: Mapping[int, str], *, now: datetime | No
 
 
 RESUME = """
-UPDATE domains SET stopped_reason = NULL, stopped_at = NULL WHERE id = $1 RETURNING pg_notify('mailbase_sending', '')
+UPDATE domains SET stopped_reason = NULL, stopped_at = NULL, resumed_at = COALESCE($2, now()) WHERE id = $1 RETURNING pg_notify('mailbase_sending', '')
 """
 
 
-async def resume(db: Connection, domain_id: int) -> None:
+async def resume(db: Connection, domain_id: int, *, now: datetime | None = None) -> None:
     """Let a domain's campaigns go on; workers are woken when the transaction commits.
+
+    The two days after which a refused letter is given up begin anew: it could not have gone out meanwhile.
 
     Raises:
         NotFound: there is no such domain.
 
     """
-    if not await db.fetch(RESUME, domain_id):
+    if not await db.fetch(RESUME, domain_id, now):
         raise NotFound("There is no such domain.")
 
 

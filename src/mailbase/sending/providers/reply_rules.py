@@ -33,11 +33,12 @@ class Verdict(Struct, frozen=True):
     """What the rules make of one refusal."""
 
     rate: bool = False
-    """It was about the provider's pace or the sender's set-up, not about this letter: no attempt of its own is burnt."""
+    """It was about the provider's pace or the sender's set-up, not about this letter: it waits, and no attempt of its own is burnt."""
     until: datetime | None = None
     """When the provider's overrides end, where some are in force now."""
     held: timedelta | None = None
-    """How long that is still."""
+    """How long that is still; for what was refused for good, or stops domains, no less than the rule's window: by then this
+    refusal counts no more, so one letter that comes back again and again never makes up a rule's number by itself."""
     stopped: bool = False
     """The domain it came from is stopped for such refusals: it waits until the domain is resumed."""
 
@@ -45,12 +46,12 @@ class Verdict(Struct, frozen=True):
 # CASE keeps the pattern, the costly part, to the rules that are for this provider at all.
 MATCH = """
 WITH hit AS MATERIALIZED (
-    SELECT refusal.n, rule.id, rule.providers <> '{}' AS own, rule.stop_domain, rule.advice
+    SELECT refusal.n, rule.id, rule.providers <> '{}' AS own, rule.stop_domain, rule.window_seconds, rule.advice
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS refusal (provider, reply, n), reply_rules AS rule
     WHERE rule.enabled AND CASE WHEN rule.providers = '{}' OR refusal.provider = ANY (rule.providers)
         THEN refusal.reply ~* rule.pattern ELSE false END
 )
-SELECT n::int - 1 AS n, id, stop_domain, advice FROM hit
+SELECT n::int - 1 AS n, id, stop_domain, window_seconds, advice FROM hit
 WHERE own OR NOT EXISTS (SELECT FROM hit AS closer WHERE closer.n = hit.n AND closer.own)
 ORDER BY id, n
 """
@@ -134,9 +135,14 @@ async def notice_all(
         {row["id"] for row in await db.fetch(STOPPED, list(set(stopping.values()) - {None}))} if stopping else set()
     )
     ends = await overrides.until(db, sorted({refusals[n].provider for n in about_us}), egress, now=now)
+    windows: dict[int, timedelta] = {}
+    for hit in hits:
+        if hit["stop_domain"] or refusals[hit["n"]].outcome.kind == "refused":
+            windows[hit["n"]] = max(windows.get(hit["n"], timedelta()), timedelta(seconds=hit["window_seconds"]))
     verdicts = nothing
     for n in about_us:
-        until, held = ends.get(refusals[n].provider, (None, None))
+        until, left = ends.get(refusals[n].provider, (None, None))
+        held = max((wait for wait in (left, windows.get(n)) if wait is not None), default=None)
         verdicts[n] = Verdict(True, until, held, stopping.get(n) in stopped)
     return verdicts
 

@@ -27,17 +27,17 @@ class Result(NamedTuple):
     what: What
 
 
-def said(outcome: Outcome, *, attempts: int) -> What | None:
+def said(outcome: Outcome, *, first: bool) -> What | None:
     """Return what an outcome says of the sender; None where it says nothing.
 
-    A letter that is refused for now counts at its first attempt, so each recipient once; greylisting is no sign of anything.
+    A letter that waits counts at its ``first`` refusal, so each recipient once; greylisting is no sign of anything.
     """
     match outcome.kind:
         case "sent":
             return "sent"
-        case "refused":
+        case "refused" if first or outcome.bounce_class == "hard":
             return {"hard": "hard", "block": "blocked"}.get(outcome.bounce_class or "")  # type: ignore[return-value]
-        case "deferred" if attempts == 1 and outcome.reason != "greylisted" and not outcome.free:
+        case "deferred" if first and outcome.reason != "greylisted" and not outcome.free:
             return "deferred"
     return None
 
