@@ -33,6 +33,17 @@ async def test_the_same_request_is_done_once(client: httpx.AsyncClient, db: Conn
     assert await count(db) == 1
 
 
+async def test_answers_are_kept_encrypted(client: httpx.AsyncClient, db: Connection):
+    """The secret of a new key stands nowhere in the database, though it is told again; what an older version kept plainly is told, too."""
+    made = (await client.post("/v1/keys", json=BODY, headers={"Idempotency-Key": "one"})).json()
+    kept = await db.fetchval("SELECT body FROM idempotency WHERE key = 'one'")
+    assert made["secret"].encode() not in kept
+    assert b"website" not in kept
+    await db.execute("UPDATE idempotency SET body = $1 WHERE key = 'one'", b'{"plain":true}')
+    again = await client.post("/v1/keys", json=BODY, headers={"Idempotency-Key": "one"})
+    assert again.content == b'{"plain":true}'
+
+
 async def test_another_body_or_path_is_refused(client: httpx.AsyncClient, db: Connection):
     """The key of another request is a 409, and nothing is done."""
     await client.post("/v1/keys", json=BODY, headers={"Idempotency-Key": "one"})

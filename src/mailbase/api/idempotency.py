@@ -4,6 +4,7 @@ The row is written in the transaction of the work itself, so there is never one 
 a refusal rolls it back and is still stored. A twin that arrives meanwhile does not wait, it is told so (409).
 The body's fingerprint is taken while it streams past, so a file of a gigabyte costs no memory; a multipart boundary,
 which clients choose at random, does not count.
+Answers are encrypted where they are kept: a new API key's secret is in one of them, and nowhere else.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ HEADER: Final = b"idempotency-key"
 LONGEST: Final = 255
 NOT_STORED: Final = {401, 413, 429}
 KEPT_HEADERS: Final = {b"content-type", b"location", b"www-authenticate"}
+SEALED: Final = b"\0"
+"""What an encrypted body begins with; those of versions before are plain JSON until their day is over."""
 
 
 class Authenticate(ASGIMiddleware):
@@ -137,7 +140,8 @@ class Idempotency(ASGIMiddleware):
         if (stored := await answers.find(db, key_id, key)) is not None:
             if await reading.finish() != stored.fingerprint:
                 raise Conflict("This Idempotency-Key was used for another request.", code="idempotency_key_reused")
-            await _answer(send, stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
+            body = _opened(scope, stored.body, key_id, key)
+            await _answer(send, stored.status, [*stored.headers, ("idempotent-replayed", "true")], body)
             return
         messages: list[Message] = []
 
@@ -158,10 +162,22 @@ class Idempotency(ASGIMiddleware):
                 for name, value in headers
                 if name.lower() in KEPT_HEADERS
             ]
-            await answers.store(db, key_id, key, Stored(fingerprint, status, kept, body))
+            await answers.store(db, key_id, key, Stored(fingerprint, status, kept, _sealed(scope, body, key_id, key)))
             work.keep = True
         for message in messages:
             await send(message)
+
+
+def _sealed(scope: Any, body: bytes, key_id: int, key: str) -> bytes:
+    blob: bytes = scope["litestar_app"].state.vault.encrypt(body, f"answer:{key_id}:{key}")
+    return SEALED + blob
+
+
+def _opened(scope: Any, body: bytes, key_id: int, key: str) -> bytes:
+    if not body.startswith(SEALED):
+        return body
+    opened: bytes = scope["litestar_app"].state.vault.decrypt(body[1:], f"answer:{key_id}:{key}")
+    return opened
 
 
 def _assemble(messages: list[Message]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
