@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from mailbase.campaigns import list_mix
 from mailbase.sending.dns import Unanswered
 from mailbase.sending.providers.lookup import MailHosts
+from mailbase.sending.relays import egress
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import warmup
 from mailbase.sending.warmup.outlook import outlook
@@ -166,3 +167,25 @@ async def test_a_list_that_is_not_imported_is_counted_by_provider(tmp_path):
     mix = await list_mix.read(path, resolver=Dns())
     assert mix.demand == {"google": 2, "site:hoster.example": 1, "other": 1, "gmx": 1}
     assert (mix.passed_over, mix.unanswered) == (1, 1)
+
+
+async def test_a_domain_that_never_sent_shows_the_ways_out_there_are(db):
+    """What the workers say their settings name, one entry each, and the relays with names; what they said long ago no more."""
+    domain_id = await db.fetchval("INSERT INTO domains (name) VALUES ('news.example.com') RETURNING id")
+
+    async def entries():
+        shown = await warmup.detail(db, domain_id, to_outbox=False)
+        return [(one.egress, one.provider) for one in shown.providers], shown.cap_today
+
+    assert await entries() == ([("relay", "*")], 50)
+    await egress.see(db, ["relay"])
+    await db.execute("UPDATE egress SET seen_at = now() - interval '1 minute'")
+    await egress.see(db, ["mx:192.0.2.2", "mx:192.0.2.1"])
+    assert await entries() == ([("mx:192.0.2.1", "*"), ("mx:192.0.2.2", "*")], 100)
+    await db.execute(
+        "INSERT INTO relays (name, host, port, tls, weight) VALUES ('second', 'relay.example', 25, 'none', 1), ('spare', 'relay.example', 26, 'none', 0)"
+    )
+    assert (await entries())[0] == [("mx:192.0.2.1", "*"), ("mx:192.0.2.2", "*"), ("second", "*")]
+    # With all workers gone it is what they said last.
+    await db.execute("UPDATE egress SET seen_at = seen_at - interval '1 day'")
+    assert (await entries())[1] == 150

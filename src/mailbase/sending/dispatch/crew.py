@@ -30,7 +30,7 @@ from mailbase.sending.dispatch.transport import Transport, parts_of, ways
 from mailbase.sending.labels import labels_for
 from mailbase.sending.mx.parts import Parts
 from mailbase.sending.providers.providers import Providers
-from mailbase.sending.relays import relays
+from mailbase.sending.relays import egress, relays
 from mailbase.sending.relays import shares as relay_shares
 from mailbase.sending.relays.relays import NamedRelay
 from mailbase.sending.relays.shares import Interval
@@ -138,6 +138,7 @@ class Crew:
         self._shares: dict[str, tuple[Interval, ...]] | None = None
         self._look_now = asyncio.Event()
         self._own: list[str] = []
+        self._seen = float("-inf")
 
     def wake(self) -> None:
         """Look for letters now."""
@@ -158,8 +159,7 @@ class Crew:
         try:
             while not stop.is_set():
                 self._look_now.clear()
-                if not self._settings.to_outbox:
-                    await self._look()
+                await self._look()
                 await self._wait(stop)
         finally:
             tasks = [task for way in self._ways.values() for task in way.tasks]
@@ -182,8 +182,17 @@ class Crew:
             stop.set()
 
     async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        unsaid = now - self._seen >= egress.SEE_EVERY
+        if self._settings.to_outbox and not unsaid:
+            return
         try:
             async with self._pool.acquire() as db:
+                if unsaid:
+                    await egress.see(db, self._own)
+                    self._seen = now
+                if self._settings.to_outbox:
+                    return
                 await self._follow(await relays.list_enabled(db, self._vault))
                 self._shares = await self._divide(db)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:

@@ -7,16 +7,19 @@ from mailbase.db import Connection
 OUTBOX: Final = "outbox"
 RELAY: Final = "relay"
 
-# Our own ways are those this domain took; as long as it sent nothing, those that any domain takes. A named relay that is disabled
-# or gone takes no letters any more, one of weight 0 only while no other does.
+# Our own ways are those the workers have. Where no worker ever said which: those this domain took, and as long as it sent nothing,
+# those that any domain takes. A named relay that is disabled or gone takes no letters any more, one of weight 0 only while no other does.
 WAYS = """
-WITH seen AS (
+WITH own AS (
+    SELECT name AS egress FROM egress WHERE name <> 'outbox' AND seen_at > (SELECT max(seen_at) FROM egress) - interval '35 seconds'
+), seen AS (
     SELECT key.domain_id = $1 AS mine, key.egress FROM warmup_keys AS key
     WHERE key.egress <> 'outbox' AND NOT EXISTS (SELECT FROM relays WHERE relays.name = key.egress)
       AND (key.egress = 'relay' OR key.egress = 'mx' OR key.egress LIKE 'mx:%')
     GROUP BY 1, 2
 )
-SELECT egress, 1 AS weight FROM seen WHERE mine = (SELECT bool_or(mine) FROM seen)
+SELECT egress, 1 AS weight FROM own
+UNION ALL SELECT egress, 1 FROM seen WHERE mine = (SELECT bool_or(mine) FROM seen) AND NOT EXISTS (SELECT FROM own)
 UNION ALL SELECT name, weight FROM relays WHERE enabled AND weight > 0
 """
 
