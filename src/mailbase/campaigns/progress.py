@@ -1,14 +1,17 @@
 """How far a campaign has come, read from its counters: the same cost for a thousand letters and for ten million."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from mailbase.campaigns import plan
+from mailbase.campaigns import limits, plan
 from mailbase.campaigns.campaigns import Held
+from mailbase.campaigns.limits import Lane
 from mailbase.db import Connection
 from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
+from mailbase.sending.relays.egress import WayOut
 from mailbase.sending.warmup import warmup
 
 
@@ -16,7 +19,10 @@ class Progress(Struct):
     """``done`` of ``total`` letters are final.
 
     ``rate``: letters a second since the start. ``limited_by``: what holds the rest: ``paused``, ``domain`` (it is stopped),
-    ``warmup``, ``relay``; ``reason``: why the campaign was paused by itself, why its domain is stopped, or what the relay says.
+    ``warmup``, ``relay`` (a way out takes no letters), ``provider:NAME`` (it is suspended, turned us away, or has no room),
+    ``retries`` (each was refused for itself and waits for its next try). ``reason``: why the campaign was paused by itself, why its
+    domain is stopped, or what the way out or the provider said. ``finishes_at``: None where nothing can leave until somebody else
+    has changed their mind.
     """
 
     done: int
@@ -44,9 +50,10 @@ WHERE campaign_id = $1
 
 
 LAST_TRY = """
-SELECT max(last.due_at) FROM providers, LATERAL (
-    SELECT due_at FROM deliveries WHERE campaign_id = $1 AND provider = providers.name AND state = 'deferred' ORDER BY due_at DESC LIMIT 1
+SELECT max(last.due_at) FROM campaign_lanes AS lane, LATERAL (
+    SELECT due_at FROM deliveries WHERE campaign_id = $1 AND provider = lane.provider AND state = 'deferred' ORDER BY due_at DESC LIMIT 1
 ) AS last
+WHERE lane.campaign_id = $1
 """
 
 
@@ -64,28 +71,58 @@ async def progress(db: Connection, held: Held, *, to_outbox: bool) -> Progress |
     if campaign.started_at is None or campaign.status not in {"sending", "paused"}:
         return None
     counted = await count(db, held)
-    done = counted.total - counted.left
     now: datetime = await db.fetchval("SELECT now()")
-    elapsed = max((now - campaign.started_at).total_seconds(), 1.0)
-    rate = done / elapsed
-    limited_by = []
-    if campaign.status == "paused":
-        limited_by.append("paused")
+    rate = (counted.total - counted.left) / max((now - campaign.started_at).total_seconds(), 1.0)
     stop = await domain_stops.get(db, held.domain_id)
-    if stop is not None:
-        limited_by.append("domain")
-    if counted.left and await warmup.remaining(db, held.domain_id, to_outbox=to_outbox) == 0:
+    ways = await egress.ways_out(db, to_outbox=to_outbox)
+    stopped = [way for way in ways if way.stopped_reason is not None]
+    lanes = await limits.lanes(db, campaign.id, [way.name for way in ways]) if counted.left else []
+    narrow = [lane for lane in lanes if lane.narrow][: limits.NAMED]
+    moves = not held.fanned_out or await limits.anything_moves(db, campaign.id, lanes)
+    limited_by = ["paused"] if campaign.status == "paused" else []
+    limited_by += ["domain"] if stop is not None else []
+    if counted.left and await _warming(db, held, lanes, to_outbox=to_outbox):
         limited_by.append("warmup")
-    way_out = await egress.get(db, "outbox" if to_outbox else "relay")
-    if way_out.failures:
-        limited_by.append("relay")
+    limited_by += ["relay"] if stopped else []
+    limited_by += [f"provider:{lane.provider}" for lane in narrow]
+    if counted.left and not moves and not limited_by:
+        limited_by.append("retries")
     finishes_at = None
-    if counted.left and campaign.status == "sending" and stop is None and not way_out.failures:
-        allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
-        _, finishes_at = plan.plan(counted.left, now, allowance)
-        if finishes_at is not None and done:
-            finishes_at = max(finishes_at, now + timedelta(seconds=counted.left / rate))
-        if finishes_at is not None and (last := await db.fetchval(LAST_TRY, campaign.id)) is not None:
-            finishes_at = max(finishes_at, last)
-    reason = campaign.stopped_reason or (stop.reason if stop is not None else way_out.reason)
-    return Progress(done, counted.total, round(rate, 2), finishes_at, limited_by, reason)
+    nowhere = len(stopped) == len(ways) or (not moves and any(lane.closed for lane in lanes))
+    if counted.left and campaign.status == "sending" and stop is None and not nowhere:
+        finishes_at = await _finishes_at(db, held, counted.left, now, rate if moves else 0.0, to_outbox=to_outbox)
+    reasons = [
+        campaign.stopped_reason,
+        stop.reason if stop is not None else None,
+        *(_words(way, ways) for way in stopped),
+    ]
+    reasons += [lane.words for lane in narrow]
+    reason = next((one for one in reasons if one), None)
+    return Progress(counted.total - counted.left, counted.total, round(rate, 2), finishes_at, limited_by, reason)
+
+
+async def _warming(db: Connection, held: Held, lanes: Sequence[Lane], *, to_outbox: bool) -> bool:
+    """Return whether the warm-up lets nothing go just now of what else might."""
+    if await warmup.remaining(db, held.domain_id, to_outbox=to_outbox) == 0:
+        return True
+    due = [lane.provider for lane in lanes if lane.due and not lane.closed]
+    return bool(due) and not await warmup.with_room(db, held.domain_id, due, to_outbox=to_outbox)
+
+
+async def _finishes_at(
+    db: Connection, held: Held, left: int, now: datetime, rate: float, *, to_outbox: bool
+) -> datetime | None:
+    """Return when the last letter leaves, as far as caps, the pace so far and the times of the next tries tell."""
+    allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
+    _, at = plan.plan(left, now, allowance)
+    if at is None:
+        return None
+    if rate > 0:
+        at = max(at, now + timedelta(seconds=left / rate))
+    last: datetime | None = await db.fetchval(LAST_TRY, held.campaign.id)
+    return at if last is None else max(at, last)
+
+
+def _words(way: WayOut, ways: Sequence[WayOut]) -> str | None:
+    """Return what a way out said, with its name where there are several."""
+    return f"{way.name}: {way.stopped_reason}" if len(ways) > 1 else way.stopped_reason

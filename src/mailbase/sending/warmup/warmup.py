@@ -217,6 +217,17 @@ async def remaining(db: Connection, domain_id: int, *, to_outbox: bool, now: dat
     return total
 
 
+async def with_room(
+    db: Connection, domain_id: int, providers: Sequence[str], *, to_outbox: bool, now: datetime | None = None
+) -> set[str]:
+    """Return the providers to which a letter may go just now over any way out."""
+    open_ones: set[str] = set()
+    for egress in await ways(db, domain_id, to_outbox=to_outbox):
+        found = await room(db, domain_id, egress, providers, to_outbox=to_outbox, now=now)
+        open_ones.update(name for name in providers if found.total != 0 and found.left.get(name, 1) != 0)
+    return open_ones
+
+
 SET = """
 INSERT INTO warmups (domain_id, preset, schedule, version) VALUES ($1, $2, $3, 1)
 ON CONFLICT (domain_id) DO UPDATE SET preset = excluded.preset, schedule = excluded.schedule, version = warmups.version + 1
