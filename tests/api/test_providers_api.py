@@ -3,6 +3,7 @@
 import pytest
 
 from mailbase.sending.providers import domain_stops
+from mailbase.sending.relays import egress
 from sending.sending_kit import add_domain
 
 PROVIDER = {
@@ -160,12 +161,34 @@ async def test_a_relay_takes_no_egress_name_of_ours(client, name):
     assert refused.status_code in {400, 422}
 
 
+async def test_every_way_out_is_seen_and_what_it_said(client, pool):
+    """What the settings name is there before any worker was; a stop shows its words; relays with names rest beside the outbox."""
+    assert (await client.post("/v1/relays", json={"name": "second", "url": "smtp://relay.example"})).status_code == 201
+    outbox = {"name": "outbox", "kind": "outbox", "relay_id": None, "stopped_until": None, "stopped_reason": None}
+    assert (await client.get("/v1/egress")).json() == {"data": [outbox], "next_cursor": None}
+    async with pool.acquire() as db:
+        await egress.see(db, ["outbox"])
+        await egress.stop(db, "outbox", "connect: No space left on device")
+    stopped = (await client.get("/v1/egress")).json()["data"]
+    assert stopped[0]["stopped_reason"] == "connect: No space left on device"
+    assert stopped[0]["stopped_until"].endswith("Z")
+    async with pool.acquire() as db:
+        await egress.see(db, ["mx:192.0.2.1"])
+        await egress.stop(db, "second", "auth: 535 5.7.8 no")
+        found = await egress.ways_out(db, to_outbox=False)
+    assert [(way.name, way.kind, way.relay_id is not None, way.stopped_reason) for way in found] == [
+        ("mx:192.0.2.1", "mx", False, None),
+        ("second", "relay", True, "auth: 535 5.7.8 no"),
+    ]
+
+
 async def test_reading_is_not_writing(client):
     """A key that may read domains sees all of it and changes nothing."""
     headers = await key_with(client, "domains:read")
     for path in ("/v1/providers", "/v1/providers/rules", "/v1/providers/overrides", "/v1/relays"):
         assert (await client.get(path, headers=headers)).status_code == 200
         assert (await client.post(path, headers=headers, json={})).status_code in {400, 403}
+    assert (await client.get("/v1/egress", headers=headers)).status_code == 200
     assert (
         await client.post("/v1/relays", headers=headers, json={"name": "a", "url": "smtp://a.example"})
     ).status_code == 403

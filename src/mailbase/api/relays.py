@@ -1,4 +1,4 @@
-"""``/v1/relays``: ways out with names, their weights, and whether they take letters just now."""
+"""``/v1/relays``: ways out with names, their weights, and whether they take letters just now; ``/v1/egress``: all ways out."""
 
 from typing import Annotated, Final
 
@@ -9,8 +9,10 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
+from mailbase.config import Settings
 from mailbase.db import Connection
-from mailbase.sending.relays import relays
+from mailbase.sending.relays import egress, relays
+from mailbase.sending.relays.egress import WayOut
 from mailbase.sending.relays.relays import Relay
 from mailbase.vault import Vault
 
@@ -87,4 +89,11 @@ async def delete_relay(db: NamedDependency[Connection], relay_id: FromPath[int])
     await relays.delete(db, relay_id)
 
 
-ROUTES: Final = [list_relays, create_relay, get_relay, update_relay, delete_relay]
+@get("/egress", guards=[scope("domains:read")], operation_id="list_ways_out", tags=TAGS)
+async def list_ways_out(db: NamedDependency[Connection], settings: NamedDependency[Settings]) -> Listing[WayOut]:
+    """List every way out that letters take now, all at once: what the settings name, then the relays with names that are enabled."""
+    found = await egress.ways_out(db, to_outbox=settings.to_outbox, otherwise=egress.named_by(settings))
+    return Listing(found, None)
+
+
+ROUTES: Final = [list_relays, create_relay, get_relay, update_relay, delete_relay, list_ways_out]
