@@ -199,6 +199,11 @@ async def test_what_the_warm_up_held_too_long_is_skipped_as_such(pool, db, setti
     async with db.transaction():
         grants = await warmup_take.take(db, domain_id, "relay", {"other": [0] * 3}, to_outbox=False, now=until)
     assert grants.granted == {"other": 3}
+    # The outbox of the first days, and a relay that is gone, have room for nobody.
+    await db.execute("INSERT INTO egress (name, seen_at) VALUES ('relay', now())")
+    await db.execute(
+        "INSERT INTO warmup_keys (domain_id, egress, provider) VALUES ($1, 'outbox', '*'), ($1, 'gone', '*')", domain_id
+    )
     await run(pool, now=until, size=2)
     assert await states_of(db, campaign) == {("skipped", "warmup"): 5}
     assert await status_of(db, campaign) == "sent"

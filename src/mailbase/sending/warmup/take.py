@@ -161,8 +161,8 @@ async def room(
 async def without_room(
     db: Connection, domain_id: int, providers: Sequence[str], *, now: datetime | None = None
 ) -> list[str]:
-    """Return the providers for which no way out that the domain's letters took has room just now."""
-    taken = await ways.taken(db, domain_id)
+    """Return the providers for which no way out that the domain's letters take has room just now."""
+    taken = await ways.still_taken(db, domain_id)
     held = set(providers) if taken else set()
     for egress in taken:
         found = await room(db, domain_id, egress, providers, to_outbox=False, now=now)

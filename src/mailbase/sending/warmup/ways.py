@@ -41,3 +41,20 @@ SELECT DISTINCT egress FROM warmup_keys WHERE domain_id = $1 ORDER BY egress
 async def taken(db: Connection, domain_id: int) -> list[str]:
     """Return the ways out that a domain's campaign letters took so far."""
     return [row["egress"] for row in await db.fetch(TAKEN, domain_id)]
+
+
+# Where no worker ever said which it has, every one.
+STILL_TAKEN = """
+SELECT DISTINCT key.egress FROM warmup_keys AS key
+WHERE key.domain_id = $1 AND (
+    key.egress IN (SELECT name FROM egress WHERE seen_at > (SELECT max(seen_at) FROM egress) - interval '35 seconds')
+    OR key.egress IN (SELECT name FROM relays WHERE enabled AND weight > 0)
+    OR NOT EXISTS (SELECT FROM egress WHERE seen_at IS NOT NULL)
+)
+ORDER BY key.egress
+"""
+
+
+async def still_taken(db: Connection, domain_id: int) -> list[str]:
+    """Return the ways out that a domain's campaign letters took and that are there still: not a relay that is gone, or the outbox of the first days."""
+    return [row["egress"] for row in await db.fetch(STILL_TAKEN, domain_id)]
