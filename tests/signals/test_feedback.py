@@ -202,6 +202,15 @@ async def test_by_address(db):
     assert await letter(db, new) == ("bounced", "hard")
 
 
+async def test_a_time_nobody_can_mean(db):
+    """A report dated years back, as samples are, is about the newest letter: its time is not believed."""
+    campaign_id, (one,) = await campaign(db)
+    email = await db.fetchval("SELECT email FROM subscribers")
+    assert await take(db, kind="bounce", email=email, cls="soft", at=NOON - timedelta(days=3000))
+    assert await letter(db, one) == ("bounced", "soft")
+    assert await counted(db, campaign_id) == await recount(db, campaign_id)
+
+
 async def test_a_complaint_without_a_letter(db):
     """A complaint of somebody who was never written to still ends the subscriber."""
     await db.execute(

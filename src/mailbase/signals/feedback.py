@@ -31,6 +31,8 @@ LONGEST: Final = 500
 """Characters of a reply, a reason or a host's name that are kept."""
 SLACK: Final = timedelta(minutes=10)
 """How far a reporter's clock may be behind ours."""
+BELIEVED: Final = timedelta(days=7)
+"""Nobody tries to report for longer: a time further back is one of a sample, or of a clock that is wrong, and says nothing of which letter."""
 OUT: Final = frozenset({"sent", "deferred", "failed", "unknown"})
 """States of a letter that may have left, and so may come back; so may one that waits no longer, but whose answer is not recorded."""
 
@@ -124,6 +126,8 @@ async def apply(db: Connection, feedback: Feedback, *, slot: int, now: datetime 
         return False
     moment: datetime = now or await db.fetchval(NOW)
     at = min(feedback.at or moment, moment)
+    if feedback.delivery_id is None and at < moment - BELIEVED:
+        at = moment
     letter, key = await _find(db, feedback, at)
     if feedback.kind == "delivered":
         return letter is not None and await _delivered(db, letter, at, slot)
