@@ -12,7 +12,12 @@ import dns.rcode
 import pytest
 import trustme
 
+from mailbase.audience import addresses
 from mailbase.db import connect
+from mailbase.letters.content import Sender
+from mailbase.sending.deliveries import leases
+from mailbase.sending.dispatch import messages
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.sending.mx import parts
 from mailbase.sending.mx.dial import Dialer, opportunistic
 from mailbase.sending.mx.mx_dns import DnsMxResolver, forget_old
@@ -341,7 +346,62 @@ async def test_the_parts_of_all_workers_are_never_more_than_the_whole(database_u
         for whole in range(12):
             found = sum(one.of(whole) for one in workers)
             assert found == whole if expected < 4 else whole - 2 <= found <= whole
-        assert sum(one.rate(60) for one in workers) <= 60
+        for connections in range(1, 12):
+            sharing = [one.rate(60, connections) for one in workers if one.of(connections)]
+            assert 45 <= sum(sharing) <= 60 if expected == 4 and connections > 3 else sum(sharing) == pytest.approx(60)
+
+
+async def test_messages_are_left_to_a_worker_that_may_send_them(db):
+    """A worker without a part of a provider's connections leases its campaign's letters as little as messages to it."""
+    limits = Table(narrow=Limits(connections=1))
+    limits._rows = dict.fromkeys(["narrow", "google"])
+    domain_id = await db.fetchval("INSERT INTO domains (name) VALUES ('shop.example') RETURNING id")
+    for provider in ("narrow", "google"):
+        message = NewMessage(
+            kind="transactional", from_=Sender("Shop", "a@shop.example"), to=addresses.parse(f"ann@{provider}.example"),
+            subject="Hi", text="Hi.",
+        )  # fmt: skip
+        _, letter_id = await messages.create(db, message)
+        await db.execute("UPDATE deliveries SET provider = $2 WHERE id = $1", letter_id, provider)
+    assert domain_id
+    async with world(providers=limits, parts=Parts(4)) as place:
+        way = place.transport.urgent()
+        assert way.full() == {"narrow"}
+        _, letters = await leases.lease_messages(db, 9, full=way.full())
+        assert [letter.email for letter in letters] == ["ann@google.example"]
+        await way.close()
+    _, rest = await leases.lease_messages(db, 9)
+    assert [letter.email for letter in rest] == ["ann@narrow.example"]
+
+
+async def test_an_urgent_letter_gets_a_connection_of_another_site_s():
+    """Where all connections a provider allows are busy with one site, a message to another site waits for one letter at most."""
+    zone = hosts("busy.example", "127.0.0.1") | hosts("other.example", "127.0.0.2")
+    async with world(zone, providers=Table(both=Limits(connections=1))) as place:
+        async with peer(place) as busy, peer(place, host="127.0.0.2") as other:
+            await place.send(envelope("bob@other.example", provider="both"))
+            letters = [envelope(f"u{n}@busy.example", provider="both") for n in range(90)]
+            many = asyncio.create_task(place.send(*letters))
+            await until(lambda: busy.letters)
+            (outcome,) = await place.send(envelope("ann@other.example", provider="both"), urgent=True)
+            assert (outcome.kind, len(other.letters)) == ("sent", 2)
+            assert len(busy.letters) < 80
+            assert {one.kind for one in await many} == {"sent"}
+            assert len(busy.letters) == 90
+            assert busy.most_open == 1
+
+
+async def test_fewer_connections_are_so_at_once():
+    """A limit that is lowered closes connections after the letter they have in hand."""
+    table = Table(big=Limits(connections=6))
+    async with world(hosts("example.com", "127.0.0.1"), providers=table) as place, peer(place) as server:
+        await place.send(*[envelope(f"u{n}@example.com", provider="big") for n in range(100)])
+        assert server.most_open > 2
+        table.by_name["big"] = Limits(connections=1)
+        lane = place.transport._lanes["big"]
+        lane._looked = float("-inf")
+        await place.send(*[envelope(f"v{n}@example.com", provider="big") for n in range(20)])
+        assert lane.open == 1
 
 
 async def test_messages_go_before_campaigns():

@@ -171,7 +171,7 @@ CASES = {
     "due": (waiting.DUE, [None], QUEUE),
     "warmest": (waiting.WARMEST, [[CURRENT, CURRENT + 1], ["google", "other"]], {"deliveries_queue"}),
     "lease": (leases.LEASE_CAMPAIGN, [CURRENT, *LANES], QUEUE),
-    "lease of messages": (leases.LEASE_MESSAGES, [64, None], {"deliveries_due_messages"}),
+    "lease of messages": (leases.LEASE_MESSAGES, [64, None, ["google"]], {"deliveries_due_messages"}),
     "expire": (leases.EXPIRE, [None, 20, 2 * LEASE], KEY),
     "mark": (marks.MARK_ALL, [BATCH, ["p@d.example"] * 64, CURRENT, None, FENCE, "none"], KEY | {"deliveries_subscriber"}),
     "look": (marks.FINE, [BATCH, ["p@d.example"] * 64, CURRENT, None], PERSONAL),

@@ -10,7 +10,7 @@ names the fence, so a worker that lost its lease (frozen, cut off) marks nothing
     marked  ─▶ queued       campaigns *at least once*, and messages            the same Message-ID goes out again
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
@@ -177,6 +177,7 @@ WITH held AS MATERIALIZED (
 ), letter AS MATERIALIZED (
     SELECT id, subscriber_id, attempts, provider, created_at, message_id FROM deliveries
     WHERE message_id IS NOT NULL AND state IN ('queued', 'deferred') AND due_at <= COALESCE($2, now()) AND id NOT IN (SELECT id FROM held)
+      AND provider <> ALL ($3::text[]) AND NOT ('other' = ANY ($3::text[]) AND provider LIKE 'site:%')
     ORDER BY due_at, id
     LIMIT $1
 )
@@ -195,12 +196,18 @@ ORDER BY letter.id
 
 
 async def lease_messages(
-    db: Connection, limit: int, *, egress: str = "relay", now: datetime | None = None, lease: timedelta = LEASE
+    db: Connection,
+    limit: int,
+    *,
+    egress: str = "relay",
+    full: Collection[str] = (),
+    now: datetime | None = None,
+    lease: timedelta = LEASE,
 ) -> tuple[int, list[MessageLetter]]:
-    """Lease up to ``limit`` messages; return (fence, letters)."""
+    """Lease up to ``limit`` messages, none to the providers in ``full`` (``other``: nor to sites); return (fence, letters)."""
     async with db.transaction():
         await db.execute(IN_TURN, 0)
-        letters = [MessageLetter(**row) for row in await db.fetch(LEASE_MESSAGES, limit, now)]
+        letters = [MessageLetter(**row) for row in await db.fetch(LEASE_MESSAGES, limit, now, list(full))]
         if not letters:
             return 0, []
         fence: int = await db.fetchval(CLAIM, None, [letter.id for letter in letters], lease, now, egress)

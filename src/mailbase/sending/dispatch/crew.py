@@ -229,7 +229,7 @@ class Crew:
         lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
         source = campaigns(full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
         lanes = [lane(source, for_campaigns)]
-        lanes += [lane(messages(), transport) for transport in for_messages]
+        lanes += [lane(messages(full=transport.full), transport) for transport in for_messages]
         way = self._ways[name] = Way(name, recorder, lanes)
         way.start()
 

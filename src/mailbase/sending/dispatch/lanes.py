@@ -306,7 +306,10 @@ class MessageSource:
         egress: str = "relay",
         to_outbox: bool = False,
         labels: Sequence[Label] = (),
+        full: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """``full``: to whom this worker has no way, but another does."""
+        self._full = full
         self._signers = signers
         self._egress = egress
         self._to_outbox = to_outbox
@@ -320,7 +323,7 @@ class MessageSource:
         async with pool.acquire() as db:
             until = boottime() + self._lease.total_seconds()
             fence, letters = await leases.lease_messages(
-                db, min(limit, MESSAGES), egress=self._egress, lease=self._lease
+                db, min(limit, MESSAGES), egress=self._egress, full=self._full(), lease=self._lease
             )
             if not letters:
                 return None

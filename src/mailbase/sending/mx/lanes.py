@@ -55,6 +55,10 @@ class Lane:
         self._why = ("", 0)
         self._others_have_it = False
         """The provider takes fewer connections than there are workers, and none is ours."""
+        self._surplus = False
+        """There may be more connections than are allowed now."""
+        self._urgent: set[Site] = set()
+        """Where an urgent letter may be waiting."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._done: deque[float] = deque(maxlen=64)
@@ -77,9 +81,10 @@ class Lane:
         connections = parts.of(limits.connections)
         self._others_have_it = connections == 0
         self._concurrency.limit = connections
-        self._letters.per_minute = parts.rate(limits.letters_per_minute)
-        self._opens.per_minute = parts.rate(limits.connections_per_minute)
+        self._letters.per_minute = parts.rate(limits.letters_per_minute, limits.connections)
+        self._opens.per_minute = parts.rate(limits.connections_per_minute, limits.connections)
         self._opens.burst = self._concurrency.limit
+        self._surplus = True
 
     @property
     def suspended(self) -> float:
@@ -133,6 +138,8 @@ class Lane:
             if site is None:
                 site = self.sites[route.site] = Site(self, route)
             site.route = route
+            if ticket.urgent:
+                self._urgent.add(site)
             site.add(ticket)
 
     def sweep(self, now: float) -> None:
@@ -167,10 +174,24 @@ class Lane:
         self._letters.put_back()
 
     def crowded(self, site: "Site") -> bool:
-        """Whether another site waits for the connection this one does not need."""
+        """Whether another site waits for the connection this one does not need, or there are too many."""
+        if self.yields(site):
+            return True
         return self.open >= self._concurrency.allowed and any(
             other.waiting and not other.live and not other.opening for other in self.sites.values() if other is not site
         )
+
+    def yields(self, site: "Site") -> bool:
+        """Whether a connection of this site must go, whatever waits for it: there are too many, or an urgent letter has none."""
+        if self._surplus:
+            self._surplus = self.open > self._concurrency.allowed
+            if self._surplus:
+                return True
+        if not self._urgent:
+            return False
+        self._urgent = {one for one in self._urgent if one.urgent}
+        lacking = any(not one.live and not one.opening for one in self._urgent if one is not site)
+        return lacking and self.open >= self._concurrency.allowed
 
     def serve(self) -> None:
         """Wake idle connections, then open as many as letters and limits ask for, sites in turn."""
@@ -229,6 +250,7 @@ class Lane:
     def setback(self) -> None:
         """Note that it does not like the pace."""
         self._concurrency.setback(self._loop.time())
+        self._surplus = True
 
     def turned_away(self, error: SessionError) -> None:
         """Note that it refused us: while other connections work it gets no more of them, else a pause."""

@@ -44,9 +44,9 @@ class Parts:
         """Return our part of a number of connections; may be 0."""
         return whole // self._total + (self._place < whole % self._total)
 
-    def rate(self, whole: float | None) -> float | None:
-        """Return our part of a pace; None: there is no limit."""
-        return None if whole is None else whole / self._total
+    def rate(self, whole: float | None, connections: int) -> float | None:
+        """Return our part of a pace, which those share who have one of so many connections; None: there is no limit."""
+        return None if whole is None else whole / max(min(self._total, connections), 1)
 
     async def run(self, url: str, *, stop: asyncio.Event) -> None:
         """Know the others until ``stop``; while the database is away, all stays as it was."""

@@ -98,7 +98,10 @@ class Keeper(Protocol):
         """Give leave back."""
 
     def crowded(self, site: "Site") -> bool:
-        """Whether another site waits for the connection this one does not need."""
+        """Whether another site waits for the connection this one does not need, or there are too many."""
+
+    def yields(self, site: "Site") -> bool:
+        """Whether a connection of this site must go, whatever waits for it."""
 
     def serve(self) -> None:
         """Wake and open connections for what waits."""
@@ -136,6 +139,11 @@ class Site:
     def waiting(self) -> int:
         """Letters that wait."""
         return len(self._urgent) + len(self._plain)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether urgent letters wait."""
+        return bool(self._urgent)
 
     @property
     def live(self) -> int:
@@ -214,7 +222,7 @@ class Site:
     def take(self) -> Job | None:
         """Return the next letter, if the pace allows one."""
         letters = self._urgent or self._plain
-        return letters.popleft() if letters and self.lane.may_send() else None
+        return letters.popleft() if letters and not self.lane.yields(self) and self.lane.may_send() else None
 
     def put_back(self, job: Job) -> None:
         """Take a letter back to the front."""

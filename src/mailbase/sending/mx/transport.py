@@ -17,7 +17,7 @@ from mailbase.config import Mx
 from mailbase.db import Pool
 from mailbase.outgoing import Outgoing
 from mailbase.sending.mx.dial import BrokenTls, Dialer
-from mailbase.sending.mx.lanes import HOLD, Lane
+from mailbase.sending.mx.lanes import HOLD, LOOK, Lane
 from mailbase.sending.mx.mta_sts import Policies
 from mailbase.sending.mx.mx_dns import Answers, MxResolver
 from mailbase.sending.mx.parts import Parts
@@ -25,6 +25,7 @@ from mailbase.sending.mx.route import NoRoute, Route, find
 from mailbase.sending.mx.sites import Ticket
 from mailbase.sending.outcomes import Envelope, OnOutcome
 from mailbase.sending.providers.providers import SITE, Limits, Providers
+from mailbase.sending.providers.table import OTHER
 from mailbase.sending.smtp.connections import Told
 from mailbase.sending.smtp.conversation import Connection
 from mailbase.sending.smtp.session import Timeouts
@@ -82,6 +83,8 @@ class MxTransport:
         self._finding: dict[str, list[Ticket]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._others: frozenset[str] = frozenset()
+        self._looked = float("-inf")
         self._users = 1
         self._gone = asyncio.Event()
 
@@ -99,8 +102,18 @@ class MxTransport:
         self._gone.set()
 
     def full(self) -> frozenset[str]:
-        """Return the providers that can take no more letters now: suspended, paused, or with enough that wait."""
-        return self._providers.suspended(self.name) | {name for name, lane in self._lanes.items() if lane.full}
+        """Return the providers that can take no more letters now: suspended, paused, with enough that wait, or other workers'."""
+        busy = {name for name, lane in self._lanes.items() if lane.full}
+        return self._providers.suspended(self.name) | self.others() | busy
+
+    def others(self) -> frozenset[str]:
+        """Return the providers all of whose connections are other workers'; ``other``: those of every site, too."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            names = (*self._providers.names, OTHER)
+            self._others = frozenset(name for name in names if not self.parts.of(self.limits(name).connections))
+        return self._others
 
     def urgent(self) -> "Urgent":
         """Return the same way out for letters that go before all others."""
@@ -233,7 +246,7 @@ class MxTransport:
 
 
 class Urgent:
-    """The same way out, for letters that go before all others."""
+    """The same way out, for letters that go before all others, and wait for no room: only what other workers must send is left to them."""
 
     def __init__(self, transport: MxTransport) -> None:
         self._transport = transport
@@ -245,8 +258,8 @@ class Urgent:
         return URGENT_CAPACITY
 
     def full(self) -> frozenset[str]:
-        """Return the providers that can take no more letters now."""
-        return self._transport.full()
+        """Return the providers whose letters are other workers'."""
+        return self._transport.others()
 
     async def hand_over(self, batch: Sequence[Envelope], on_outcome: OnOutcome) -> None:
         """Send the batch; return once every letter has had its outcome."""
