@@ -352,23 +352,27 @@ async def test_the_parts_of_all_workers_are_never_more_than_the_whole(database_u
 
 
 async def test_messages_are_left_to_a_worker_that_may_send_them(db):
-    """A worker without a part of a provider's connections leases its campaign's letters as little as messages to it."""
+    """A worker without a part of a provider's connections leases no messages to it; those to a domain nobody knows only where others are late."""
     limits = Table(narrow=Limits(connections=1))
     limits._rows = dict.fromkeys(["narrow", "google"])
     domain_id = await db.fetchval("INSERT INTO domains (name) VALUES ('shop.example') RETURNING id")
-    for provider in ("narrow", "google"):
+    for provider in ("narrow", "google", "other"):
         message = NewMessage(
             kind="transactional", from_=Sender("Shop", "a@shop.example"), to=addresses.parse(f"ann@{provider}.example"),
             subject="Hi", text="Hi.",
         )  # fmt: skip
         _, letter_id = await messages.create(db, message)
-        await db.execute("UPDATE deliveries SET provider = $2 WHERE id = $1", letter_id, provider)
+        await db.execute("UPDATE deliveries SET provider = $2, due_at = now() WHERE id = $1", letter_id, provider)
     assert domain_id
     async with world(providers=limits, parts=Parts(4)) as place:
         way = place.transport.urgent()
         assert way.full() == {"narrow"}
-        _, letters = await leases.lease_messages(db, 9, full=way.full())
-        assert [letter.email for letter in letters] == ["ann@google.example"]
+        now = await db.fetchval("SELECT now()")
+        for late, whom in ((0, "google"), (1, "other")):
+            _, letters = await leases.lease_messages(
+                db, 9, full=way.full(), now=now + timedelta(seconds=late / 2 + 0.1)
+            )
+            assert [letter.email for letter in letters] == [f"ann@{whom}.example"]
         await way.close()
     _, rest = await leases.lease_messages(db, 9)
     assert [letter.email for letter in rest] == ["ann@narrow.example"]

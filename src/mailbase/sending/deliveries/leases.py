@@ -171,6 +171,7 @@ async def lease_campaign(
 _tier = attrgetter("tier")
 
 
+# What is `other` as yet may turn out to be anybody's: a worker that may send to all comes first.
 LEASE_MESSAGES = """
 WITH held AS MATERIALIZED (
     SELECT id FROM claims, unnest(ids) AS id WHERE campaign_id IS NULL AND id <> ALL (aside)
@@ -178,6 +179,7 @@ WITH held AS MATERIALIZED (
     SELECT id, subscriber_id, attempts, provider, created_at, message_id FROM deliveries
     WHERE message_id IS NOT NULL AND state IN ('queued', 'deferred') AND due_at <= COALESCE($2, now()) AND id NOT IN (SELECT id FROM held)
       AND provider <> ALL ($3::text[]) AND NOT ('other' = ANY ($3::text[]) AND provider LIKE 'site:%')
+      AND (provider <> 'other' OR cardinality($3::text[]) = 0 OR due_at <= COALESCE($2, now()) - interval '0.5 seconds')
     ORDER BY due_at, id
     LIMIT $1
 )

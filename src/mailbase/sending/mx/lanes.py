@@ -132,7 +132,8 @@ class Lane:
             why, code = self._why
             ticket.defer("turned_away", why, paused, free=True, code=code)
         elif self._others_have_it:
-            ticket.defer("busy", f"other workers have the connections to {self.name}", BUSY[0], free=True)
+            wait = 0 if ticket.urgent else BUSY[0]
+            ticket.defer("busy", f"other workers have the connections to {self.name}", wait, free=True)
         else:
             site = self.sites.get(route.site)
             if site is None:
