@@ -5,10 +5,14 @@ from the root secret *and* the purpose. The first secret signs, every listed one
 """
 
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 from mailbase.vault import derive, key_id
 
@@ -35,6 +39,7 @@ TRAILING: Final = ").,:;!?>]'\""
 
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class Tokens:
@@ -43,19 +48,22 @@ class Tokens:
     def __init__(self, secrets: Sequence[str]) -> None:
         self._roots = {key_id(secret)[:1]: secret for secret in reversed(secrets)}
         self._first = key_id(secrets[0])[:1]
-        self._keys: dict[tuple[bytes, str], tuple[bytes, bytes]] = {}
+        self._keys: dict[tuple[bytes, str], tuple[_Hash, _Hash]] = {}
 
     def _mac(self, kid: bytes, purpose: Purpose, payload: bytes | bytearray) -> bytes:
-        """Return the truncated HMAC (RFC 2104), its key's two blocks worked out once: half the cost of ``hmac.digest``."""
-        blocks = self._keys.get((kid, purpose))
-        if blocks is None:
+        """Return the truncated HMAC (RFC 2104), its key's two blocks hashed once: less than half the cost of ``hmac.digest``."""
+        begun = self._keys.get((kid, purpose))
+        if begun is None:
             key = derive(self._roots[kid], f"token:{purpose}").ljust(64, b"\0")
-            blocks = self._keys[kid, purpose] = (key.translate(_INNER), key.translate(_OUTER))
-        return sha256(blocks[1] + sha256(blocks[0] + payload).digest()).digest()[:MAC]
+            begun = self._keys[kid, purpose] = (sha256(key.translate(_INNER)), sha256(key.translate(_OUTER)))
+        inner, outer = begun[0].copy(), begun[1].copy()
+        inner.update(payload)
+        outer.update(inner.digest())
+        return outer.digest()[:MAC]
 
     def sign(self, purpose: Purpose, *numbers: int) -> str:
         """Return the token of these numbers (each 0 … 2^63-1) for this purpose."""
-        return urlsafe_b64encode(self._signed(purpose, numbers)).rstrip(b"=").decode()
+        return _unpadded(self._signed(purpose, numbers))
 
     def sign_hex(self, purpose: Purpose, *numbers: int) -> str:
         """Return the same token where upper and lower case may be lost on the way: in the local part of an address."""
@@ -81,7 +89,7 @@ class Tokens:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except ValueError:
             return None
-        if urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
+        if _unpadded(raw) != token:
             return None
         return self._opened(purpose, raw, count)
 
@@ -109,3 +117,8 @@ class Tokens:
                 numbers.append(value)
                 value = shift = 0
         return tuple(numbers) if len(numbers) == count and shift == 0 else None
+
+
+def _unpadded(raw: bytes | bytearray) -> str:
+    """Return base64url without padding (RFC 4648 § 5), in one pass over what ``binascii`` makes."""
+    return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=").decode()

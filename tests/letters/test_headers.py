@@ -21,14 +21,14 @@ WORDS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs
 
 
 def message(headers):
-    return email.message_from_bytes(raw(Letter("", headers, b"x\r\n")), policy=email.policy.default)
+    return email.message_from_bytes(raw(Letter("", headers, (b"x\r\n",))), policy=email.policy.default)
 
 
 @settings(max_examples=300, deadline=None)
 @given(WORDS)
 def test_any_subject_survives(value):
     """A subject of any script and length is read back as it was, from 7-bit lines of at most 76."""
-    letter = Letter("", [header("Subject", value)], b"x\r\n")
+    letter = Letter("", [header("Subject", value)], (b"x\r\n",))
     assert_clean(letter)
     decoded = message(letter.headers)["Subject"]
     assert " ".join(decoded.split()) == " ".join(value.split())
@@ -57,7 +57,7 @@ def test_line_breaks_are_refused(value):
 def test_a_display_name_in_any_script(name):
     """The reader's program shows the sender's name as it was written, and one address."""
     value = address(Sender(name, "news@shop.example"))
-    assert_clean(Letter("", [(b"From", value)], b"x\r\n"))
+    assert_clean(Letter("", [(b"From", value)], (b"x\r\n",)))
     shown, _, rest = value.decode().replace("\r\n", "").rpartition("<") if name else ("", "", value.decode() + ">")
     assert rest == "news@shop.example>"
     decoded = str(make_header(decode_header(shown.strip())))

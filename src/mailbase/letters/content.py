@@ -52,13 +52,18 @@ class Letter(Struct, gc=False):
     """A finished letter without the headers of its envelope.
 
     ``headers``: Subject and the MIME headers, values without a trailing CRLF (folded ones hold ``CRLF SP``).
-    ``body``: final bytes: 7-bit, CRLF, lines of at most 76, no line that starts with a dot, already canonical under
+    ``pieces``: the body's final bytes, most of them the same objects in every letter of a campaign; together 7-bit, CRLF, lines of at most 76, no line that starts with a dot, already canonical under
     DKIM's relaxed body canonicalisation (RFC 6376 § 3.4.4).
     """
 
     subject: str
     headers: list[tuple[bytes, bytes]]
-    body: bytes
+    pieces: tuple[bytes, ...]
+
+    @property
+    def body(self) -> bytes:
+        """The body in one."""
+        return b"".join(self.pieces)
 
 
 class Compiled(Struct):

@@ -1,7 +1,7 @@
-"""A letter is filled in: one join of bytes that were encoded once, and of the few values that are the reader's own.
+"""A letter is filled in: bytes that were encoded once, and the few values that are the reader's own, in their order.
 
 Each part takes the cheapest way that is right for its template:
-  expressions only         static text and holes, one ``bytes.join``
+  expressions only         static text and holes, never joined: what is the same in all letters is read from the same place
   + if, for                these blocks by MiniJinja over already encoded text, its finalizer encodes the values
   whatever could grow      rendered plainly in the sandbox, then encoded
 """
@@ -18,7 +18,7 @@ from minijinja import Markup
 from mailbase.errors import Invalid
 from mailbase.letters import plain, quoted, templates
 from mailbase.letters.content import Compiled, Letter, Person, Rendered, Tokens
-from mailbase.letters.headers import header
+from mailbase.letters.headers import Header, unstructured
 from mailbase.letters.sandbox import SANDBOX
 from mailbase.letters.tags import Piece, literal, split
 
@@ -39,7 +39,7 @@ _TOKENS = {templates.LETTER: 0, "unsubscribe_url": 1, "preferences_url": 2, "vie
 _PATHS = {"unsubscribe_url": "/u/", "preferences_url": "/p/", "view_url": "/v/"}
 
 Value = Callable[[Person], str]
-Slot = Callable[[Person], bytes]
+Slot = tuple[Value, Callable[[str], bytes]]
 Heavy = Callable[[dict[str, Any]], bytes]
 Item = bytes | tuple[int, int]
 """A stretch of a body: final bytes, or (kind, number): 0 a token, 1 a slot, 2 a heavy slot."""
@@ -106,7 +106,7 @@ def _encoder(*, html: bool) -> Callable[[str], bytes]:
         return quoted.piece(templates.escape(text) if html else text)
 
     cached = lru_cache(maxsize=4096)(encode)
-    return lambda text: cached(text) if len(text) <= _CACHED else encode(text)
+    return lambda text: quoted.simple(text) or (cached(text) if len(text) <= _CACHED else encode(text))
 
 
 def _finalizer(encode: Callable[[str], bytes], *, html: bool) -> Callable[[Any], Any]:
@@ -180,8 +180,8 @@ class Filler:
             quoted.token(tokens.preferences),
             quoted.token(tokens.view),
         ]
-        for slot in self._slots:
-            values.append(slot(person))  # noqa: PERF401 — a comprehension is slower for the usual two or three
+        for value, encode in self._slots:
+            values.append(encode(value(person)))
         if self._heavy:
             seen = variables(self._base, person, tokens)
             self._meter.left = 3 * templates.MAX_SHOWN
@@ -190,34 +190,31 @@ class Filler:
             except templates.ENGINE_ERRORS as error:
                 reason = getattr(error, "detail", None) or error
                 raise Invalid(f"the letter cannot be filled in: {reason}", code="template_error") from error
-        pieces = self._pick((*self._statics, *values))
+        pieces: tuple[bytes, ...] = self._pick((*self._statics, *values))
         if len(pieces) > MOST_UNCOUNTED and sum(map(len, pieces)) > LARGEST:
             raise Invalid(f"a letter larger than {LARGEST // 1024} kB", code="too_large")
-        body = b"".join(pieces)
-        subject = self._subject(person, tokens)
-        return Letter(
-            subject=subject,
-            headers=[_subject_header(subject), *self._mime],
-            body=quoted.end_body(body) if self._whole else body,
-        )
+        if self._whole:
+            pieces = (quoted.end_body(b"".join(pieces)),)
+        subject, header = self._subject(person, tokens)
+        return Letter(subject=subject, headers=[header, *self._mime], pieces=pieces)
 
-    def _line(self, source: str) -> Callable[[Person, Tokens], str]:
-        """Return how the subject is filled in."""
+    def _line(self, source: str) -> Callable[[Person, Tokens], tuple[str, Header]]:
+        """Return how the subject is filled in, and its header."""
         pieces = split(source)
         if all(piece.kind == "text" for piece in pieces):
-            constant = templates.one_line("".join(piece.inner for piece in pieces))
+            constant = _subject("".join(piece.inner for piece in pieces))
             return lambda _person, _tokens: constant
         readers: list[str | Value] = []
         for piece in pieces:
             value = _value(piece) if piece.kind == "expression" else None
             if piece.kind != "text" and value is None:
-                return lambda person, tokens: templates.one_line(
+                return lambda person, tokens: _subject(
                     templates.render(
                         source, html=False, variables=variables(self._base, person, tokens), field="subject"
                     ),
                 )
             readers.append(value or piece.inner)
-        return lambda person, _tokens: templates.one_line(
+        return lambda person, _tokens: _subject(
             "".join([reader if isinstance(reader, str) else reader(person) for reader in readers]),
         )
 
@@ -293,7 +290,7 @@ class Filler:
         if key not in self._known:
             encode = self._encode[html]
             self._known[key] = len(self._slots)
-            self._slots.append(lambda person, value=value, encode=encode: encode(value(person)))  # type: ignore[misc]
+            self._slots.append((value, encode))
         return 1, self._known[key]
 
     def _template(self, source: str, *, html: bool) -> tuple[int, int]:
@@ -334,9 +331,9 @@ class Filler:
         return lambda values: tuple(values[number] for number in order)
 
 
-@lru_cache(maxsize=4096)
-def _subject_header(subject: str) -> tuple[bytes, bytes]:
-    return header("Subject", subject)
+def _subject(text: str) -> tuple[str, Header]:
+    line = templates.one_line(text)
+    return line, (b"Subject", unstructured(line, len("Subject: ")))
 
 
 def boundary_for(*parts: str | bytes | None) -> bytes:

@@ -80,11 +80,14 @@ def header(name: str, value: str) -> Header:
     if _FORBIDDEN.search(value):
         raise Invalid(f"the header {name} may not hold line breaks", code="invalid_header")
     value = _CONTROL.sub(" ", value).strip()
-    return name.encode(), _unstructured(value, len(name) + 2)
+    return name.encode(), unstructured(value, len(name) + 2)
 
 
-def _unstructured(value: str, used: int) -> bytes:
-    """Return a value as it is when it is short ASCII, folded at spaces when it is long, else as encoded words."""
+def unstructured(value: str, used: int) -> bytes:
+    """Return one line's value as it is when it is short ASCII, folded at spaces when it is long, else as encoded words.
+
+    ``used``: columns taken by the name, colon and space.
+    """
     if _PLAIN.fullmatch(value) and "=?" not in value:
         if used + len(value) <= WIDTH and "  " not in value:
             return value.encode()

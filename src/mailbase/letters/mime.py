@@ -89,7 +89,7 @@ def assemble(subject: str, text: str, html: str | None, attachments: Sequence[At
             chunks += [b"--" + boundary + b"\r\n", *_part(attachment)]
         chunks += [b"--" + boundary + b"--\r\n"]
         headers, body = [(b"Content-Type", b'multipart/mixed;\r\n boundary="' + boundary + b'"')], b"".join(chunks)
-    return Letter(subject=subject, headers=[header("Subject", subject), *headers], body=body)
+    return Letter(subject=subject, headers=[header("Subject", subject), *headers], pieces=(body,))
 
 
 def _filename(attachment: Attachment) -> str:

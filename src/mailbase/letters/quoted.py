@@ -13,6 +13,7 @@ _TABLE = [bytes([byte]) if 32 <= byte < 127 and byte != 61 else b"=%02X" % byte 
 _SPECIAL = re.compile(rb"[^ -<>-~]")
 _SPECIAL_OR_BRACE = re.compile(rb"[^ -<>-z|}~]")
 _SPACES = re.compile(rb"(?<= ) +")
+_SIMPLE = re.compile(r"(?!From )[0-9A-Za-z]+(?:[ -][0-9A-Za-z]+)*")
 
 
 def _replace(match: re.Match[bytes]) -> bytes:
@@ -48,6 +49,11 @@ def piece(text: str, *, braces: bool = False) -> bytes:
             else:
                 out.append(b"\r\n")
     return b"".join(out)
+
+
+def simple(text: str) -> bytes | None:
+    """Return a short text of plain words as a piece, whether it is HTML or not; None where more is to be done for it."""
+    return text.encode() + SOFT if len(text) <= _WIDTH and _SIMPLE.fullmatch(text) else None
 
 
 def _line(out: list[bytes], line: bytes, *, braces: bool) -> None:

@@ -79,7 +79,7 @@ def show_html(value: Any) -> str:
 
 def one_line(text: str) -> str:
     """Return ``text`` as a header may carry it: control characters, line ends among them, become spaces."""
-    return _CONTROL.sub(" ", text).strip()[:1000]
+    return (text if text.isprintable() else _CONTROL.sub(" ", text)).strip()[:1000]
 
 
 ENGINE_ERRORS = (

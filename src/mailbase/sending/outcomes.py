@@ -24,21 +24,22 @@ Phase = Literal["connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """One letter to hand over, with CRLF line ends: ``head`` and ``data`` are the whole message, signature included."""
+    """One letter to hand over, with CRLF line ends: ``data`` and ``pieces`` are the whole message, signature included."""
 
     delivery_id: int
     mail_from: str
     """The envelope sender; empty for the null sender."""
     rcpt_to: str
     data: bytes
-    """The message; only what comes after ``head``, where the headers are kept apart (one copy of the body less)."""
+    """The message, or its headers alone."""
     clean: bool = False
     """True promises: ASCII only, CRLF line ends only and at the end, no line starts with a dot."""
     holds: Callable[[], bool] | None = None
     """Asked at the last moment before content goes out; False: the letter is no longer ours to send (``not_sent``)."""
     provider: str = "other"
     """Who stands behind the recipient's domain; a way out that goes there itself keeps each one's limits."""
-    head: bytes = b""
+    pieces: tuple[bytes, ...] = ()
+    """What follows: most of it the same bytes for every letter of a campaign, so it is not joined (and copied) before it leaves."""
     revoked: bool = False
     """Set when a second look found that it may not go out any more."""
     begins: Callable[[], None] | None = None
@@ -47,12 +48,12 @@ class Envelope(msgspec.Struct, gc=False):
     @property
     def size(self) -> int:
         """Bytes of the whole message."""
-        return len(self.head) + len(self.data)
+        return sum(map(len, self.pieces), len(self.data))
 
     @property
     def message(self) -> bytes:
         """The whole message."""
-        return self.head + self.data
+        return b"".join((self.data, *self.pieces))
 
     def ours(self) -> bool:
         """Whether it may still be sent."""

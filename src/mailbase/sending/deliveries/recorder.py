@@ -26,7 +26,7 @@ from mailbase.sending.warmup.rules import TOTAL
 log = logging.getLogger(__name__)
 
 GATHER = 0.1  # seconds; what was answered meanwhile is in the journal, should we die
-ENOUGH = 128  # outcomes that wait no longer
+ENOUGH = 256  # outcomes that wait no longer
 MOST = 500
 AGAIN = 0.5
 NOTE_EVERY = 1.0

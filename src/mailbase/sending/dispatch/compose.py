@@ -135,11 +135,11 @@ class Stream:
         headers += [label.fill(message_id) for label in labels]
         clean = self._clean and email.isascii()
         envelope = Envelope(
-            letter.id, mail_from, email, filled.body, clean, provider=letter.provider, head=_lines(headers)
+            letter.id, mail_from, email, _lines(headers), clean, provider=letter.provider, pieces=filled.pieces
         )
         if signer is None:
             return envelope
-        return Draft(envelope, signer, *signer.draft(headers, filled.body, now=int(now.timestamp()), canonical=True))
+        return Draft(envelope, signer, *signer.draft(headers, filled.pieces, now=int(now.timestamp())))
 
 
 def sender_id(domain: str) -> str:
@@ -156,7 +156,7 @@ def seal(drafts: Iterable[Draft]) -> None:
     for signer, group in groupby(drafts, key=attrgetter("signer")):
         row = list(group)
         for draft, signature in zip(row, signer.raw_all([draft.text for draft in row]), strict=True):
-            draft.envelope.head = b"%b\r\n%b" % (finished(draft.start, signature), draft.envelope.head)
+            draft.envelope.data = b"%b\r\n%b" % (finished(draft.start, signature), draft.envelope.data)
 
 
 VERP = """
@@ -240,18 +240,18 @@ def message(
     headers += filled.headers
     headers += [label.fill(message_id) for label in labels]
     mail_from = verp.envelope_sender(ref, letter.returns) if ref and letter.returns else letter.from_email
+    body = filled.body
     if signer is not None:
         # A file's name may hold what relaxed canonicalisation would change.
-        signature = signer.sign(headers, filled.body, now=int(now.timestamp()), canonical=not files)
+        signature = signer.sign(headers, body, now=int(now.timestamp()), canonical=not files)
         headers.insert(0, (b"DKIM-Signature", signature.removeprefix(b"DKIM-Signature: ")))
     head = _lines(headers)
     return Envelope(
         letter.id,
         mail_from,
         letter.email,
-        filled.body,
-        head.isascii() and filled.body.isascii(),
-        None,
-        letter.provider,
         head,
+        head.isascii() and body.isascii(),
+        provider=letter.provider,
+        pieces=filled.pieces,
     )

@@ -35,9 +35,9 @@ from mailbase.sending.signing.eightfold import LANES
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 0.025
-LARGEST_BATCH: Final = 64
-LARGEST_LEASE: Final = 500
-UNRECORDED: Final = 256
+LARGEST_BATCH: Final = 128
+LARGEST_LEASE: Final = 1000
+UNRECORDED: Final = 512
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0

@@ -13,7 +13,7 @@ than that, even when absent, so nobody can add a second ``Subject`` or a foreign
 import hashlib
 import re
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -87,6 +87,13 @@ def canonical_value(value: bytes) -> bytes:
     return value.strip(b" ")
 
 
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    whole = hashlib.sha256()
+    for piece in pieces:
+        whole.update(piece)
+    return whole.digest()
+
+
 def finished(start: bytes, signature: bytes) -> bytes:
     """Return the whole header, folded with CRLF, without a CRLF at its end; ``start`` is of ``Signer.draft``."""
     text = b2a_base64(signature, newline=False)
@@ -115,16 +122,17 @@ class Signer:
         ``headers`` are (name, value) pairs as sent, values possibly folded, in their order; ``now`` is Unix time in
         seconds. ``canonical=True`` promises that the body is what ``canonical_body`` would return.
         """
-        text, start = self.draft(headers, body, now=now, canonical=canonical)
+        text, start = self.draft(headers, (body if canonical else canonical_body(body),), now=now)
         return finished(start, self.raw(text))
 
-    def draft(
-        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, now: int, canonical: bool = False
-    ) -> tuple[bytes, bytes]:
-        """Return all of a signature but the RSA operation: the text to sign, and the header up to ``b=``."""
+    def draft(self, headers: Sequence[tuple[bytes, bytes]], body: Iterable[bytes], *, now: int) -> tuple[bytes, bytes]:
+        """Return all of a signature but the RSA operation: the text to sign, and the header up to ``b=``.
+
+        ``body``: what ``canonical_body`` would return, in pieces.
+        """
         names = tuple([name for name, _ in headers])
         plan = self._plans.get(names) or self._plan(names)
-        body_hash = b2a_base64(hashlib.sha256(body if canonical else canonical_body(body)).digest(), newline=False)
+        body_hash = b2a_base64(_digest(body), newline=False)
         stamp = b"%d" % now
         seen, lines = plan.seen, plan.lines
         for place, (index, start) in enumerate(plan.order):

@@ -63,13 +63,13 @@ def flight(envelope: Envelope, offers: Extensions) -> bytes:
     return mail(envelope, offers) + rcpt(envelope) + b"DATA\r\n"
 
 
-def stuffed(envelope: Envelope) -> tuple[bytes, bytes]:
-    """Return the content as it goes over the wire, in two pieces, without the final dot (RFC 5321 § 4.5.2)."""
+def stuffed(envelope: Envelope) -> tuple[bytes, ...]:
+    """Return the content as it goes over the wire, in pieces, without the final dot (RFC 5321 § 4.5.2)."""
     if envelope.clean:
-        return envelope.head, envelope.data
+        return (envelope.data, *envelope.pieces)
     data = envelope.message
     if b"\r\n." in data:
         data = data.replace(b"\r\n.", b"\r\n..")
     if data.startswith(b"."):
         data = b"." + data
-    return b"", data if data.endswith(b"\r\n") else data + b"\r\n"
+    return (data if data.endswith(b"\r\n") else data + b"\r\n",)

@@ -196,7 +196,7 @@ class Connection(Wire):
         self._owner.gone(self, trouble)
 
     def _patience(self) -> float:
-        return self._hold if self._follows() else self._patiences[self._step]
+        return self._hold if self._step == CONTENT and self._job is not None else self._patiences[self._step]
 
     def _follows(self) -> bool:
         """Whether a letter waits behind another one's verdict."""
@@ -337,20 +337,20 @@ class Connection(Wire):
             job.batch.report(stale(job.envelope))
             self._break(STALE)
             return
-        head, data = stuffed(job.envelope)
+        content = stuffed(job.envelope)
         self._content, self._job = job, None
         self._step = CONTENT
-        if len(data) < LARGE:
-            self._write_end(head, data)
+        if sum(map(len, content)) < LARGE:
+            self._write_end(content)
             return
         self._end_waits = True
-        self._write(head, data)
+        self._write(*content)
         if self._full:
             self._arm()
         else:
             self._write_end()
 
-    def _write_end(self, head: bytes = b"", data: bytes = b"") -> None:
+    def _write_end(self, content: tuple[bytes, ...] = ()) -> None:
         """Write the dot and, in the same flight, the next letter's commands."""
         if self._end_waits and self._content is not None and not self._content.envelope.ours():
             self._break(STALE)
@@ -361,9 +361,9 @@ class Connection(Wire):
         self._asked_at = self._loop.time()
         if self._offers.pipelining and not self._owner.slow and (following := self._take()) is not None:
             self._job = following
-            self._write(head, data, b".\r\n" + flight(following.envelope, self._offers))
+            self._write(*content, b".\r\n" + flight(following.envelope, self._offers))
         else:
-            self._write(head, data, b".\r\n")
+            self._write(*content, b".\r\n")
         self._arm()
 
     def _quit(self) -> None:

@@ -27,7 +27,7 @@ _OURS = frozenset({530, 534, 535, 538})
 """Codes that speak of the session or of our account, whatever command they answer."""
 
 
-class Reply(msgspec.Struct):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """One reply, its lines joined by spaces."""
 
     code: int
@@ -126,12 +126,13 @@ def outcome(envelope: Envelope, reply: Reply, phase: Literal["mail", "rcpt", "da
 
 
 @lru_cache(maxsize=256)
-def split_line(line: bytes) -> tuple[int, bool, str] | None:
-    """Return (code, whether more lines follow, text) of one line without its line end, or None when it is no reply."""
+def split_line(line: bytes) -> tuple[Reply, bool] | None:
+    """Return what one line without its LF says, and whether more lines follow; None when it is no reply."""
+    line = line.removesuffix(b"\r")
     code = line[:3]
     if len(line) < 3 or not code.isdigit() or line[3:4] not in {b"", b" ", b"-"}:
         return None
     number = int(code)
     if not 200 <= number < 600:
         return None
-    return number, line[3:4] == b"-", line[4:].decode("utf-8", "replace").strip()
+    return Reply(number, line[4:].decode("utf-8", "replace").strip()), line[3:4] == b"-"

@@ -20,7 +20,9 @@ class Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._secured = False
         self._starting = True
+        self._reading = self._rearm = False
         self._lost = False
         self._why: str | None = None
         self._tail = b""
@@ -76,6 +78,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._secured = transport.get_extra_info("sslcontext") is not None
         self._transport.set_write_buffer_limits(high=65_536, low=0)
 
     def data_received(self, data: bytes) -> None:
@@ -84,27 +87,37 @@ class Wire(asyncio.Protocol):
         if len(self._tail) > LONGEST_LINE:
             self._break("the server's reply has a line without an end")
             return
+        self._reading = True
         for line in lines:
             if self._lost or self._why is not None:
-                return
-            parsed = split_line(line[:-1] if line.endswith(b"\r") else line) if len(line) <= LONGEST_LINE else None
-            if parsed is None or (self._lines and parsed[0] != self._code) or len(self._lines) >= MOST_LINES:
+                break
+            parsed = split_line(line) if len(line) <= LONGEST_LINE else None
+            if parsed is None or (self._lines and parsed[0].code != self._code) or len(self._lines) >= MOST_LINES:
                 self._break("the server does not speak SMTP: " + line[:80].decode("ascii", "replace").strip())
-                return
-            code, more, text = parsed
+                break
+            reply, more = parsed
             if more:
-                self._code = code
-                self._lines.append(text)
-                continue
-            said = [*self._lines, text]
-            self._lines = []
-            reply = Reply(code, text if len(said) == 1 else " ".join(said))
-            if not self._starting:
-                self._on_reply(reply)
-            elif self._replies.qsize() > 2:
-                self._break("the server spoke out of turn")
+                self._code = reply.code
+                self._lines.append(reply.text)
             else:
-                self._replies.put_nowait((reply, said))
+                self._hear(reply)
+        self._reading = False
+        if self._rearm and not self._lost:
+            self._arm()
+
+    def _hear(self, reply: Reply) -> None:
+        """Take a reply whose last line has come."""
+        said = [reply.text]
+        if self._lines:
+            said = [*self._lines, reply.text]
+            reply = Reply(reply.code, " ".join(said))
+            self._lines = []
+        if not self._starting:
+            self._on_reply(reply)
+        elif self._replies.qsize() > 2:
+            self._break("the server spoke out of turn")
+        else:
+            self._replies.put_nowait((reply, said))
 
     def eof_received(self) -> bool:
         return False
@@ -140,7 +153,12 @@ class Wire(asyncio.Protocol):
     # What the class above uses.
 
     def _write(self, *pieces: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._secured:
+            # Each piece would be a TLS record of its own.
+            self._transport.write(b"".join(pieces))
+        else:
             self._transport.writelines(pieces)
 
     def _drop(self) -> None:
@@ -153,7 +171,10 @@ class Wire(asyncio.Protocol):
         self._drop()
 
     def _arm(self) -> None:
-        """Start the server's time for the present step."""
+        """Start the server's time for the present step: once for all replies that came together, behind the last of them."""
+        self._rearm = self._reading
+        if self._reading:
+            return
         self._deadline = self._loop.time() + self._patience()
         # One timer for the connection's life: re-made when it fires early, replaced only when it would fire late.
         if self._timer is None:
