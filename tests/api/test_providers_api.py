@@ -109,6 +109,8 @@ async def test_overrides_are_shown_set_and_taken_back(client):
     assert shown == [made.json()]
     assert (shown[0]["egress"], shown[0]["rule_id"], shown[0]["reason"]) == ("*", None, "They called.")
     assert shown[0]["expires_at"] > shown[0]["created_at"]
+    unknown = await client.post("/v1/providers/overrides", json={"provider": "gogle", "reason": "x", "suspend": True})
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown_provider")
     nothing = await client.post("/v1/providers/overrides", json={"provider": "google", "reason": "x"})
     assert (nothing.status_code, nothing.json()["code"]) == (422, "no_action")
     assert (await client.delete(f"/v1/providers/overrides/{made.json()['id']}")).status_code == 204

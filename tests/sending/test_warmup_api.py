@@ -62,8 +62,13 @@ async def test_the_owner_overrides_and_the_history_tells(client):
     assert (by_name["yahoo"]["level"], by_name["yahoo"]["cap"]) == (3, 30)
     assert (by_name["apple"]["state"], by_name["apple"]["cap"]) == ("paused", 0)
     assert shown["provider_caps"] == {"mailru": 7, "yahoo": 30}
+    assert (by_name["yahoo"]["state"], by_name["yahoo"]["reason"]) == (
+        "held",
+        "By hand: levels are held. By hand: level 3.",
+    )
     paused = (await client.patch(f"{path}/warmup", json={"state": "paused"})).json()
     assert (paused["state"], paused["cap_today"]) == ("paused", 0)
+    assert {(one["state"], one["reason"]) for one in paused["providers"]} == {("paused", "Paused by hand.")}
     resumed = (await client.patch(f"{path}/warmup", json={"state": "warming", "hold": False})).json()
     assert (resumed["state"], resumed["cap_today"]) == ("warming", 2000)
     history = (await client.get(f"{path}/warmup/history?include_total=true")).json()
@@ -87,6 +92,12 @@ async def test_what_cannot_be_is_refused(client):
         assert refused.status_code == 422
         assert "unknown_provider" in refused.text
         assert "google" in refused.text
+    refused = await client.patch(
+        f"{path}/warmup", json={"providers": [{"provider": "google", "egress": "nosuch", "level": 4}]}
+    )
+    assert (refused.status_code, refused.json()["code"]) == (422, "unknown_egress")
+    assert "outbox" in refused.text
+    assert (await client.get(f"{path}/warmup/history?include_total=true")).json()["total"] == 1
     assert (await client.get("/v1/domains/999/warmup")).status_code == 404
     assert (await client.get("/v1/domains/999/warmup/history")).status_code == 404
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from mailbase.db import Connection
-from mailbase.errors import NotFound
+from mailbase.errors import Invalid, NotFound
 
 
 class Restriction(Struct, kw_only=True):
@@ -65,6 +65,10 @@ async def count(db: Connection, *, provider: str | None = None) -> int:
     return total
 
 
+KNOWN = """
+SELECT $1 LIKE 'site:%' OR EXISTS (SELECT FROM providers WHERE name = $1)
+"""
+
 CREATE = """
 INSERT INTO provider_overrides (provider, egress, suspend, connections, letters_per_connection, letters_per_minute,
     connections_per_minute, reason, expires_at)
@@ -77,7 +81,14 @@ RETURNING id, provider, egress, rule_id, suspend, connections, letters_per_conne
 async def create(
     db: Connection, provider: str, restriction: Restriction, *, reason: str, duration: timedelta, egress: str = "*"
 ) -> Override:
-    """Lower by hand what a provider is sent, for a while."""
+    """Lower by hand what a provider is sent, for a while.
+
+    Raises:
+        Invalid: the provider is neither in the table nor a site.
+
+    """
+    if not await db.fetchval(KNOWN, provider):
+        raise Invalid.field("provider", "unknown_provider", f"There is no provider {provider!r}.")
     row = await db.fetchrow(
         CREATE, provider, egress, restriction.suspend, restriction.connections, restriction.letters_per_connection,
         restriction.letters_per_minute, restriction.connections_per_minute, reason, duration,

@@ -10,6 +10,7 @@ from mailbase.sending.warmup import history as warmup_history
 from mailbase.sending.warmup import names as warmup_names
 from mailbase.sending.warmup import rules as warmup_rules
 from mailbase.sending.warmup import take as warmup_take
+from mailbase.sending.warmup import ways
 from mailbase.sending.warmup.history import Entry
 
 SET = """
@@ -41,9 +42,10 @@ async def apply(
     """Set a key's level, pause it, or let it go on, whatever stopped it.
 
     Raises:
-        Invalid: ``unknown_provider``.
+        Invalid: ``unknown_provider``, ``unknown_egress``.
 
     """
+    await ways.check(db, domain_id, override.egress, to_outbox=to_outbox, field="providers.egress")
     provider = warmup_names.called(override.provider)
     await warmup_names.check(db, domain_id, [provider], field="providers.provider")
     chosen = await warmup_take.hold(db, domain_id, to_outbox=to_outbox)

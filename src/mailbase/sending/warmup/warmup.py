@@ -176,7 +176,10 @@ async def detail(db: Connection, domain_id: int, *, to_outbox: bool, now: dateti
         ]
     shown.sort(key=lambda one: (one.provider != TOTAL, one.provider, one.egress))
     sent = sum(n for (_, provider), n in today.items() if provider == TOTAL)
-    short = _short(chosen, totals, sent, await db.fetchval(REASON, domain_id))
+    said = await db.fetchval(REASON, domain_id)
+    short = _short(chosen, totals, sent, said)
+    if chosen.paused:
+        shown = [msgspec.structs.replace(one, reason=_sentence(said or "paused")) for one in shown]
     return WarmupDetail(
         **msgspec.structs.asdict(short),
         hold=chosen.hold,
@@ -187,9 +190,20 @@ async def detail(db: Connection, domain_id: int, *, to_outbox: bool, now: dateti
     )
 
 
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:].rstrip('.')}."
+
+
 def _shown(chosen: Chosen, key: Key, *, egress: str, today: int, reason: str, at: datetime) -> ProviderWarmup:
     cap = warmup_keys.cap_of(chosen, key, at)
     limits = [value for value in (cap.day if cap else None, key.ceiling) if value is not None]
+    state: str = key.state
+    if chosen.paused:
+        state = "paused"
+    elif chosen.preset == "none" and not warmup_keys.closed(key, at):
+        state = "warm"
+    elif chosen.hold and state == "warming":
+        state, reason = "held", f"By hand: levels are held. {reason}".rstrip()
     return ProviderWarmup(
         egress=egress,
         provider=key.provider,
@@ -199,7 +213,7 @@ def _shown(chosen: Chosen, key: Key, *, egress: str, today: int, reason: str, at
         cap_hour=cap.hour if cap else None,
         used=key.day,
         sent_today=today,
-        state="paused" if chosen.paused else "warm" if chosen.preset == "none" else key.state,
+        state=state,
         until=key.until if key.until is not None and key.until > at else None,
         reason=reason or (USUAL if chosen.preset != "none" else "Nothing is held."),
     )

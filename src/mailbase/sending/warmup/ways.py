@@ -3,6 +3,7 @@
 from typing import Final
 
 from mailbase.db import Connection
+from mailbase.errors import Invalid
 
 OUTBOX: Final = "outbox"
 RELAY: Final = "relay"
@@ -58,3 +59,23 @@ ORDER BY key.egress
 async def still_taken(db: Connection, domain_id: int) -> list[str]:
     """Return the ways out that a domain's campaign letters took and that are there still: not a relay that is gone, or the outbox of the first days."""
     return [row["egress"] for row in await db.fetch(STILL_TAKEN, domain_id)]
+
+
+NAMED = """
+SELECT name FROM relays
+"""
+
+
+async def check(db: Connection, domain_id: int, egress: str, *, to_outbox: bool, field: str) -> None:
+    """Refuse a way out that nobody has: neither taken so far nor open now, nor a relay's name.
+
+    Raises:
+        Invalid: ``unknown_egress``, with the names there are.
+
+    """
+    relays = [row["name"] for row in await db.fetch(NAMED)]
+    known = sorted({*await taken(db, domain_id), *await ways(db, domain_id, to_outbox=to_outbox), *relays})
+    if egress not in known:
+        raise Invalid.field(
+            field, "unknown_egress", f"There is no way out {egress[:40]}. There are {', '.join(known)}."
+        )
