@@ -11,3 +11,12 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER warmup_history_not_emptied AFTER TRUNCATE ON warmup_history FOR EACH STATEMENT EXECUTE FUNCTION warmup_history_kept();
+
+-- What a key was taken back, stopped or let go on for is not held against it a second time.
+ALTER TABLE warmup_keys
+    ADD COLUMN blamed_at timestamptz,             -- bounces, complaints and departures up to here have had their consequence
+    ADD COLUMN resumed_at timestamptz;            -- let go on by hand: refusals up to here were known, too
+
+-- Who refuses a sender that is not authenticated, in the words of those who made them, whoever says them.
+INSERT INTO reply_rules (pattern, threshold, window_seconds, stop_domain, duration_seconds, advice, sample) VALUES
+    ('sender is unauthenticated|does not meet the required authentication level', 1, 3600, true, 86400, 'SPF, DKIM or DMARC did not pass there. Put the DNS records right, verify the domain, then resume it.', '550 5.7.515 Access denied, sending domain news.example does not meet the required authentication level.');
