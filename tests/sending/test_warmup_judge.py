@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.warmup import judge as warmup_judge
 from mailbase.sending.warmup import lane_choice
+from mailbase.sending.warmup import overrides as warmup_overrides
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import tally as warmup_tally
 from mailbase.sending.warmup.engagement import Group, compared
 from mailbase.sending.warmup.health import Counts, examine
 from mailbase.sending.warmup.keys import Chosen
 from mailbase.sending.warmup.model import gathered, play
+from mailbase.sending.warmup.overrides import Override
 from mailbase.sending.warmup.rules import TIER_BITS, Cap, Rules, cap, day_of, possible, share_of, spread, step_of
 from mailbase.sending.warmup.tally import Result
 from mailbase.sending.warmup.turns import Turn, even
@@ -177,6 +179,53 @@ async def test_three_failed_probes_wait_for_a_person(db):
         assert (await judged(db, at))[0] == ("stopped" if number < 2 else "paused")
     reason = await db.fetchval("SELECT reason FROM warmup_history WHERE decision = 'pause' AND provider = 'yahoo'")
     assert reason == "4 of 10 letters of the probe bounced for good. That was probe 3: resume by hand."
+
+
+async def test_a_sign_of_trouble_is_held_against_a_key_once(db):
+    """Two complaints take one level back, not one on each day of the week they are counted in; new ones take the next."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, sent=1500, complaints=2)
+    assert await judged(db, NOON + timedelta(minutes=6)) == ("slowed", 2)
+    assert await judged(db, NOON + timedelta(hours=13)) == ("slowed", 2)
+    assert await judged(db, NOON + timedelta(hours=25)) == ("warming", 2)
+    assert await judged(db, NOON + timedelta(hours=50)) == ("warming", 2)
+    await send(db, domain_id, NOON + timedelta(hours=51), sent=1500, complaints=2)
+    assert await judged(db, NOON + timedelta(hours=52)) == ("slowed", 1)
+
+
+@pytest.mark.parametrize("first", [{"sent": 1000, "complaints": 4}, {"sent": 20, "hard": 10}])
+async def test_a_probe_is_judged_by_its_own_letters(db, first):
+    """Whatever stopped a key, a probe that goes well lets it go on: what it was stopped for is not counted against it again."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, **first)
+    assert (await judged(db, NOON + timedelta(minutes=11)))[0] == "stopped"
+    assert (await judged(db, NOON + timedelta(hours=25)))[0] == "probing"
+    await send(db, domain_id, NOON + timedelta(hours=26), sent=10)
+    assert (await judged(db, NOON + timedelta(hours=50)))[0] == "warming"
+    assert (await judged(db, NOON + timedelta(hours=51)))[0] == "warming"
+
+
+async def test_a_probe_of_which_all_is_blocked_has_failed(db):
+    """A probe that was refused for the sender's sake is over, too, though nothing of it went out."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, sent=80, hard=20)
+    await judged(db, NOON + timedelta(minutes=6))
+    await judged(db, NOON + timedelta(hours=25))
+    await send(db, domain_id, NOON + timedelta(hours=26), blocked=10)
+    assert (await judged(db, NOON + timedelta(hours=50)))[0] == "stopped"
+
+
+async def test_what_a_person_lets_go_on_goes_on(db):
+    """Resumed by hand, a paused key is not paused again for what was known then; for new refusals it is."""
+    domain_id = await add_domain(db, preset="standard")
+    await send(db, domain_id, NOON, sent=100, blocked=20)
+    assert await judged(db, NOON + timedelta(minutes=6)) == ("paused", 3)
+    later = NOON + timedelta(hours=1)
+    resume = Override(egress="relay", provider="yahoo", state="warming")
+    await warmup_overrides.apply(db, domain_id, resume, to_outbox=False, now=later)
+    assert await judged(db, later + timedelta(minutes=6)) == ("warming", 3)
+    await send(db, domain_id, later + timedelta(hours=1), blocked=20)
+    assert (await judged(db, later + timedelta(hours=1, minutes=6)))[0] == "paused"
 
 
 async def test_a_hold_keeps_the_level_for_a_day(db):

@@ -2,7 +2,8 @@
 
 A day that used its cap, in good health, raises the level; a quiet one never does. A sign of trouble holds the level, takes one
 back and halves the rate for a day, suspends a provider for hours, or stops the key: then a day's rest, a probe, and half the
-last good level. Every decision is written down with its reason.
+last good level. What a key was taken back or stopped for is not held against it again, and what was known when a person let it go
+on never is. Every decision is written down with its reason.
 """
 
 from datetime import date, datetime, timedelta
@@ -24,6 +25,7 @@ from mailbase.sending.warmup.keys import Chosen, Key, State
 from mailbase.sending.warmup.rules import UNKNOWN, Rules
 
 EVERY: Final = timedelta(minutes=5)
+BLAMED: Final = frozenset({"step_back", "stop", "pause"})
 
 # One worker at a time; the others find it done.
 ALONE = """
@@ -68,28 +70,30 @@ LEFT JOIN providers AS named ON named.name = key.provider
 LEFT JOIN providers AS usual ON usual.name = 'other'
 CROSS JOIN LATERAL (
     SELECT
-        COALESCE(sum(sent + hard) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $3)), 0) AS hard_sent,
-        COALESCE(sum(hard) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $3)), 0) AS hard,
-        COALESCE(sum(sent + hard), 0) AS ever_sent,
-        COALESCE(sum(hard), 0) AS ever_hard,
-        COALESCE(sum(sent) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $4)), 0) AS complaints_sent,
-        COALESCE(sum(complaints) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $4)), 0) AS complaints,
-        COALESCE(sum(sent + hard + deferred + blocked) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $5)), 0) AS attempts,
-        COALESCE(sum(deferred) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $5)), 0) AS deferred,
+        COALESCE(sum(sent + hard) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $3)), 0) AS hard_sent,
+        COALESCE(sum(hard) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $3)), 0) AS hard,
+        COALESCE(sum(sent + hard) FILTER (WHERE fresh), 0) AS ever_sent,
+        COALESCE(sum(hard) FILTER (WHERE fresh), 0) AS ever_hard,
+        COALESCE(sum(sent) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $4)), 0) AS complaints_sent,
+        COALESCE(sum(complaints) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $4)), 0) AS complaints,
+        COALESCE(sum(sent + hard + deferred + blocked) FILTER (WHERE since AND bucket > $2::timestamptz - make_interval(hours => $5)), 0) AS attempts,
+        COALESCE(sum(deferred) FILTER (WHERE since AND bucket > $2::timestamptz - make_interval(hours => $5)), 0) AS deferred,
         COALESCE(sum(sent + hard + deferred + blocked) FILTER (
-            WHERE bucket > $2::timestamptz - make_interval(hours => 2 * $5) AND bucket <= $2::timestamptz - make_interval(hours => $5)), 0) AS attempts_before,
+            WHERE since AND bucket > $2::timestamptz - make_interval(hours => 2 * $5) AND bucket <= $2::timestamptz - make_interval(hours => $5)), 0) AS attempts_before,
         COALESCE(sum(deferred) FILTER (
-            WHERE bucket > $2::timestamptz - make_interval(hours => 2 * $5) AND bucket <= $2::timestamptz - make_interval(hours => $5)), 0) AS deferred_before,
-        COALESCE(sum(sent) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $6)), 0) AS unsubscribed_sent,
-        COALESCE(sum(unsubscribed) FILTER (WHERE bucket > $2::timestamptz - make_interval(hours => $6)), 0) AS unsubscribed,
-        COALESCE(sum(blocked) FILTER (WHERE bucket > $2::timestamptz - interval '1 hour'), 0) AS blocked_hour,
-        COALESCE(sum(blocked) FILTER (WHERE bucket > $2::timestamptz - interval '1 day'), 0) AS blocked_day,
+            WHERE since AND bucket > $2::timestamptz - make_interval(hours => 2 * $5) AND bucket <= $2::timestamptz - make_interval(hours => $5)), 0) AS deferred_before,
+        COALESCE(sum(sent) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $6)), 0) AS unsubscribed_sent,
+        COALESCE(sum(unsubscribed) FILTER (WHERE fresh AND bucket > $2::timestamptz - make_interval(hours => $6)), 0) AS unsubscribed,
+        COALESCE(sum(blocked) FILTER (WHERE since AND bucket > $2::timestamptz - interval '1 hour'), 0) AS blocked_hour,
+        COALESCE(sum(blocked) FILTER (WHERE since AND bucket > $2::timestamptz - interval '1 day'), 0) AS blocked_day,
         COALESCE(sum(taken) FILTER (WHERE (bucket AT TIME ZONE 'UTC')::date = key.judged_on), 0) AS used,
         max((bucket AT TIME ZONE 'UTC')::date) FILTER (WHERE taken > 0) AS last_sent,
-        COALESCE(sum(sent + hard) FILTER (WHERE key.state = 'probing' AND bucket >= key.changed_at - interval '10 minutes'), 0) AS probed,
+        COALESCE(sum(sent + hard + blocked) FILTER (WHERE key.state = 'probing' AND bucket >= key.changed_at - interval '10 minutes'), 0) AS probed,
         COALESCE(sum(hard) FILTER (WHERE key.state = 'probing' AND bucket >= key.changed_at - interval '10 minutes'), 0) AS probed_hard,
         COALESCE(sum(blocked) FILTER (WHERE key.state = 'probing' AND bucket >= key.changed_at - interval '10 minutes'), 0) AS probed_blocked
-    FROM allowances
+    FROM allowances, LATERAL (
+        SELECT bucket > COALESCE(key.blamed_at, '-infinity') AS fresh, bucket > COALESCE(key.resumed_at, '-infinity') AS since
+    ) AS known
     WHERE allowances.domain_id = $1 AND allowances.provider = key.provider AND allowances.egress = key.egress
 ) AS counted
 WHERE key.domain_id = $1
@@ -97,14 +101,15 @@ ORDER BY key.egress, key.provider
 """
 
 BLOCKED_DAYS = """
-SELECT egress, provider, (bucket AT TIME ZONE 'UTC')::date AS day FROM allowances
-WHERE domain_id = $1 AND blocked > 0 AND bucket > $2::timestamptz - make_interval(days => $3 + 1)
+SELECT egress, provider, (bucket AT TIME ZONE 'UTC')::date AS day FROM allowances JOIN warmup_keys AS key USING (domain_id, egress, provider)
+WHERE domain_id = $1 AND blocked > 0 AND bucket > GREATEST($2::timestamptz - make_interval(days => $3 + 1), key.resumed_at)
 GROUP BY egress, provider, day HAVING sum(blocked) >= $4
 """
 
 MOVE = """
 UPDATE warmup_keys SET level = $4, state = $5, until = $6, good_level = $7, probes = $8, reason = $9, judged_on = $10,
-    changed_at = CASE WHEN state = $5 AND level = $4 THEN changed_at ELSE $11 END
+    changed_at = CASE WHEN state = $5 AND level = $4 THEN changed_at ELSE $11 END,
+    blamed_at = CASE WHEN $12 THEN $11 ELSE blamed_at END
 WHERE domain_id = $1 AND egress = $2 AND provider = $3
 """
 
@@ -151,7 +156,7 @@ async def _judge_domain(db: Connection, domain_id: int, now: datetime, *, to_out
             if after != before or row["judged_on"] is None:
                 await db.execute(
                     MOVE, domain_id, *key, after.level, after.state, after.until, after.good_level, after.probes,
-                    after.reason, after.judged_on, now,
+                    after.reason, after.judged_on, now, any(entry.decision in BLAMED for entry in made),
                 )  # fmt: skip
         await warmup_history.write(db, domain_id, entries, now=now)
     await db.execute(WATCHED, domain_id, now, bool(entries))

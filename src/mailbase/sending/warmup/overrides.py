@@ -18,6 +18,8 @@ INSERT INTO warmup_keys (domain_id, egress, provider, level, state, reason, chan
 VALUES ($1, $2, $3, COALESCE($4, 1), COALESCE($5, 'warming'), $6, COALESCE($7, now()))
 ON CONFLICT (domain_id, egress, provider) DO UPDATE SET
     level = COALESCE($4, warmup_keys.level), state = COALESCE($5, warmup_keys.state), reason = excluded.reason,
+    blamed_at = CASE WHEN $5 = 'warming' THEN excluded.changed_at ELSE warmup_keys.blamed_at END,
+    resumed_at = CASE WHEN $5 = 'warming' THEN excluded.changed_at ELSE warmup_keys.resumed_at END,
     until = CASE WHEN $5 IS NULL THEN warmup_keys.until END, next_at = NULL, probes = 0, changed_at = excluded.changed_at
 RETURNING level, (SELECT level FROM warmup_keys AS old WHERE old.domain_id = $1 AND old.egress = $2 AND old.provider = $3) AS before
 """
@@ -39,7 +41,7 @@ class Override(Struct, kw_only=True):
 async def apply(
     db: Connection, domain_id: int, override: Override, *, to_outbox: bool, now: datetime | None = None
 ) -> None:
-    """Set a key's level, pause it, or let it go on, whatever stopped it.
+    """Set a key's level, pause it, or let it go on, whatever stopped it: only what happens from now on counts against it.
 
     Raises:
         Invalid: ``unknown_provider``, ``unknown_egress``.

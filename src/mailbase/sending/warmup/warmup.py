@@ -250,7 +250,7 @@ RETURNING (SELECT preset FROM warmups AS old WHERE old.domain_id = $1) AS before
 
 RESTART = """
 UPDATE warmup_keys SET level = 1, state = 'warming', until = NULL, next_at = NULL, good_level = NULL, probes = 0, reason = '',
-    changed_at = COALESCE($2, now())
+    changed_at = COALESCE($2, now()), blamed_at = COALESCE($2, now()), resumed_at = COALESCE($2, now())
 WHERE domain_id = $1
 """
 
