@@ -85,6 +85,14 @@ def test_a_rate_refusal_before_any_override():
     assert late.wait >= 2 * HOUR
 
 
+def test_no_letter_ends_while_it_waits_for_its_turn():
+    """What was refused once, two days ago, and has waited for room since is tried again; where they turn everybody away it ends."""
+    waits = Outcome(1, "deferred", 0, None, "no room", "connect", retry_after=60, free=True)
+    assert after(waits, since=60 * HOUR).wait >= MINUTE
+    turned_away = Outcome(1, "deferred", 421, None, "not now", "connect", retry_after=60, free=True)
+    assert after(turned_away, since=60 * HOUR).wait is None
+
+
 def test_a_host_that_greets_with_a_refusal():
     """A refusal before a recipient was named is nobody's attempt."""
     retry = after(refused("4.3.2 not now", code=421, phase="greeting"))

@@ -14,7 +14,7 @@ anything else       5, 10, 20, 40, 80 minutes, then every 4 hours               
 ==================  ==================================================================  ================
 
 A time the other side named is honoured: never earlier. Every delay is spread, so that what was refused together does not come
-back together. 48 hours after the first refusal a letter is given up, whatever burnt.
+back together. A letter that is refused 48 hours after the first time, or later, is given up, whatever burnt.
 """
 
 import re
@@ -86,7 +86,8 @@ def after(
     """
     what = about(outcome, rate=rate)
     burnt = what not in {"turn", "rate", "blocked", "session"}
-    if since >= LIFETIME:
+    # Who only waits for room was not refused now.
+    if since >= LIFETIME and (what != "turn" or outcome.code):
         return Retry(None, burnt)
     if what == "turn":
         named = timedelta(seconds=outcome.retry_after) if outcome.retry_after is not None else MINUTE
