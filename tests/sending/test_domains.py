@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives import serialization
 
 from dns_server import DnsServer
 from mailbase.config import Relay, Settings
+from mailbase.sending.dns import DnsResolver
 from mailbase.sending.domains import dns_records
+from mailbase.sending.domains import verify as verify_records
 from mailbase.sending.signing import keys
 from mailbase.sending.signing.signers import Signers
 from mailbase.vault import Vault
@@ -282,6 +284,45 @@ async def test_warm_up_is_chosen_and_paused(client):
     assert (await client.patch(path, json={"preset": "fast", "schedule": [1]})).status_code == 422
     assert (await client.patch(path, json={"state": "paused"})).json()["cap_today"] == 0
     assert (await client.patch(path, json={"state": "warming"})).json()["cap_today"] == 7
+
+
+@pytest.mark.parametrize(
+    ("url", "domain", "name"),
+    [
+        ("https://links.example.org", "news.example.org", "links.example.org"),
+        ("https://links.example.org:8443", "example.org", "links.example.org"),
+        ("https://news.example.org", "news.example.org", None),
+        ("https://links.example.com", "news.example.org", None),
+        (f"https://{HOST}", "mailbase.example", None),
+        ("http://192.0.2.7:8000", "example.org", None),
+        ("http://127.0.0.1:8000", "0.0.1", None),
+        ("https://[2001:db8::1]", "example.org", None),
+        ("https://example.org", "news.example.org", None),
+    ],
+)
+def test_the_host_of_links_is_named_where_it_has_a_name_of_its_own(url, domain, name, settings):
+    """A CNAME for links is proposed in the owner's zone alone, and never beside the domain's other records."""
+    given = msgspec.structs.replace(settings, public_url=url)
+    assert dns_records.tracking_name(domain, given) == name
+    proposed = dns_records.proposed(domain, [], signing=False, settings=given)
+    links = [(one.type, one.name, one.value) for one in proposed if one.purpose == "tracking"]
+    assert links == ([("CNAME", name, HOST)] if name else [])
+
+
+@pytest.mark.parametrize(("kind", "value"), [("CNAME", HOST), ("A", "192.0.2.99")])
+async def test_the_host_of_links_may_lead_here_in_any_way(kind, value):
+    """The CNAME as given is right without anything behind it, and so is an address; neither is missing."""
+    record = dns_records.Record(purpose="tracking", type="CNAME", name="l.example.org", value=HOST, status="unchecked")
+    async with DnsServer({("l.example.org", kind): [value]}) as server:
+        (found,) = await verify_records.check(
+            DnsResolver([server.address]), verify_records.Asked("example.org", [record], {}, None, 0)
+        )
+        assert (found.status, found.found) == ("ok", [value])
+    async with DnsServer({("other.example.org", kind): [value]}) as server:
+        (found,) = await verify_records.check(
+            DnsResolver([server.address]), verify_records.Asked("example.org", [record], {}, None, 0)
+        )
+        assert found.status == "missing"
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ async def examine(resolver: DnsResolver, domain: Domain, settings: Settings, now
     about = About(domain.name)
     real = not settings.to_outbox
     records = dns_records.proposed(domain.name, domain.keys, signing=domain.signing, settings=settings)
+    records = [record for record in records if record.purpose != "tracking"]  # the public address is asked itself
     term = dns_records.spf_term(settings) if dns_records.spf_is_certain(settings) and settings.mx is None else None
     asked = verify.Asked(domain.name, records, domain.signers, term, int(now.timestamp()))
     seen = await verify.check(resolver, asked)

@@ -42,6 +42,9 @@ class Resolver(Protocol):
     async def address(self, name: str) -> list[str]:
         """Return IPv4 addresses, or IPv6 where there are none."""
 
+    async def cname(self, name: str) -> list[str]:
+        """Return what the name is another name of, lower case, without the final dot; nothing where it is none."""
+
 
 class DnsResolver:
     """A :class:`Resolver` over dnspython; ``servers`` are (host, port), none: the system's."""
@@ -70,6 +73,10 @@ class DnsResolver:
     async def address(self, name: str) -> list[str]:
         """Return IPv4 addresses, or IPv6 where there are none."""
         return [item.to_text() for item in await self._ask(name, "A") or await self._ask(name, "AAAA")]
+
+    async def cname(self, name: str) -> list[str]:
+        """Return what the name is another name of."""
+        return [item.target.to_text().rstrip(".").lower() for item in await self._ask(name, "CNAME")]
 
     async def addresses(self, name: str) -> list[str]:
         """Return IPv4 and IPv6 addresses."""

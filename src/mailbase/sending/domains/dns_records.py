@@ -1,12 +1,14 @@
 """The DNS records a sending domain publishes, and what is proposed for each.
 
 ``dkim`` and ``spf`` and ``dmarc`` make a domain verified; ``bounce_mx`` (with the SPF record of the same name) is asked for where
-this host has a public name, and turns on envelope senders of our own.
+this host has a public name, and turns on envelope senders of our own. ``tracking``, the host of links and pages, is named where it
+has a name of its own in the owner's zone; whether it answers is the doctor's to say.
 """
 
 import ipaddress
 from collections.abc import Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -98,6 +100,16 @@ def public_name(settings: Settings) -> str | None:
     return None
 
 
+def tracking_name(domain: str, settings: Settings) -> str | None:
+    """Return the host of links, where it is another name than this host's and the domain's own, and of the zone the domain is of."""
+    host = urlsplit(settings.public_url).hostname or ""
+    zone = host.partition(".")[2]
+    # A CNAME suffers nothing beside it; the domain's own name has an SPF record.
+    if host in {settings.hostname, domain, bounce_name(domain)} or "." not in zone or host.replace(".", "").isdigit():
+        return None
+    return host if f".{domain}".endswith(f".{zone}") else None
+
+
 def proposed(domain: str, keys: Sequence[Key], *, signing: bool, settings: Settings) -> list[Record]:
     """Return every record to publish, none checked yet."""
     term = spf_term(settings)
@@ -121,4 +133,10 @@ def proposed(domain: str, keys: Sequence[Key], *, signing: bool, settings: Setti
         name = bounce_name(domain)
         found.append(Record(purpose="bounce_mx", type="MX", name=name, value=f"10 {host}", status="unchecked"))
         found.append(Record(purpose="spf", type="TXT", name=name, value=spf, status="unchecked"))
+        links = tracking_name(domain, settings)
+        if links is not None:
+            either = "An address record (A, AAAA) does as well."
+            found.append(
+                Record(purpose="tracking", type="CNAME", name=links, value=host, status="unchecked", message=either)
+            )
     return found

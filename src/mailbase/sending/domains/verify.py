@@ -50,6 +50,8 @@ async def _checked(resolver: Resolver, asked: Asked, record: Record) -> Record:
             return await _spf(resolver, asked, record)
         if record.purpose == "dmarc":
             return await _dmarc(resolver, asked, record)
+        if record.purpose == "tracking":
+            return await _tracking(resolver, record)
         return await _mx(resolver, record)
     except Unanswered as error:
         return structs.replace(
@@ -156,3 +158,9 @@ async def _mx(resolver: Resolver, record: Record) -> Record:
     if record.value.partition(" ")[2].lower() not in hosts:
         return _wrong(record, hosts, "Returned mail goes to another host.")
     return _ok(record, hosts)
+
+
+async def _tracking(resolver: Resolver, record: Record) -> Record:
+    """Any way to an address will do: a proxy or another record of the owner's may stand in front of this host."""
+    found = await resolver.cname(record.name) or await resolver.address(record.name)
+    return _ok(record, found) if found else _missing(record)
