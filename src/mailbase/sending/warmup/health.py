@@ -44,6 +44,8 @@ class Finding(Struct, frozen=True):
 
     verdict: Verdict
     reason: str
+    blames: bool = True
+    """Whether it settles the account of bounces, complaints and departures: refusals for now do not."""
 
 
 WELL: Final = Finding("well", "")
@@ -92,13 +94,13 @@ def _by_deferrals(counts: Counts, rules: Rules) -> Finding:
     signal = rules.deferred
     finding = _by_signal(signal, counts.deferred, counts.attempts, "were refused for now")
     if finding.verdict != "stop":
-        return finding
+        return Finding(finding.verdict, finding.reason, blames=False)
     before = _by_signal(signal, counts.deferred_before, counts.attempts_before, "were refused for now")
     if before.verdict == "stop":
         return Finding(
             "suspend", f"{finding.reason[:-1]} and so it was the hour before: nothing for {rules.suspend_hours} h."
         )
-    return Finding("step_back", finding.reason.replace("stops", "suspends when it lasts another hour"))
+    return Finding("step_back", finding.reason.replace("stops", "suspends when it lasts another hour"), blames=False)
 
 
 def _by_blocks(counts: Counts, rules: Rules) -> Finding:

@@ -25,7 +25,6 @@ from mailbase.sending.warmup.keys import Chosen, Key, State
 from mailbase.sending.warmup.rules import UNKNOWN, Rules
 
 EVERY: Final = timedelta(minutes=5)
-BLAMED: Final = frozenset({"step_back", "stop", "pause"})
 
 # One worker at a time; the others find it done.
 ALONE = """
@@ -149,14 +148,14 @@ async def _judge_domain(db: Connection, domain_id: int, now: datetime, *, to_out
                 **{field: row[field] for field in Standing.__struct_fields__[:-1]},
                 judged_on=row["judged_on"] or now.date(),
             )
-            after, made = _decide(
+            after, made, blamed = _decide(
                 chosen, row, before, now, blocked_days=blocked.get(key, 0), engaged=fell.get(row["provider"])
             )
             entries += made
             if after != before or row["judged_on"] is None:
                 await db.execute(
                     MOVE, domain_id, *key, after.level, after.state, after.until, after.good_level, after.probes,
-                    after.reason, after.judged_on, now, any(entry.decision in BLAMED for entry in made),
+                    after.reason, after.judged_on, now, blamed,
                 )  # fmt: skip
         await warmup_history.write(db, domain_id, entries, now=now)
     await db.execute(WATCHED, domain_id, now, bool(entries))
@@ -178,17 +177,26 @@ async def _blocked_days(db: Connection, domain_id: int, now: datetime, rules: Ru
 
 def _decide(
     chosen: Chosen, row: Record, before: Standing, now: datetime, *, blocked_days: int, engaged: float | None
-) -> tuple[Standing, list[Entry]]:
-    """Return where a key stands from now on, and the decisions that led there."""
+) -> tuple[Standing, list[Entry], bool]:
+    """Return where a key stands from now on, the decisions that led there, and whether what was counted so far had its consequence."""
     rules = chosen.rules
     entries: list[Entry] = []
+    blamed = False
     standing = Standing(**{field: getattr(before, field) for field in Standing.__struct_fields__})
     fields = [field for field in Counts.__struct_fields__ if field in row.keys()]  # noqa: SIM118  (a record's values are what it contains)
     counts = Counts(**{field: row[field] for field in fields}, blocked_days=blocked_days, engaged=engaged)
 
     def decide(
-        decision: str, reason: str, *, state: State, level: int | None = None, until: datetime | None = None
+        decision: str,
+        reason: str,
+        *,
+        state: State,
+        level: int | None = None,
+        until: datetime | None = None,
+        blames: bool = False,
     ) -> None:
+        nonlocal blamed
+        blamed = blamed or blames
         to = standing.level if level is None else level
         numbers: dict[str, Any] = {field: value for field in fields if (value := row[field])} | {"used": row["used"]}
         entries.append(
@@ -205,7 +213,7 @@ def _decide(
     if standing.judged_on < now.date():
         _by_the_day(chosen, row, standing, now, decide)
         standing.judged_on = now.date()
-    return standing, entries
+    return standing, entries, blamed
 
 
 def _by_the_clock(chosen: Chosen, row: Record, standing: Standing, now: datetime, decide: Any) -> None:
@@ -241,10 +249,12 @@ def _by_the_clock(chosen: Chosen, row: Record, standing: Standing, now: datetime
                 return
             standing.probes += 1
             if standing.probes >= rules.probes:
-                decide("pause", f"{failed} That was probe {standing.probes}: resume by hand.", state="paused")
+                decide(
+                    "pause", f"{failed} That was probe {standing.probes}: resume by hand.", state="paused", blames=True
+                )
             else:
                 until = now + timedelta(hours=rules.cooldown_hours)
-                decide("stop", f"{failed} Another day's rest.", state="stopped", until=until)
+                decide("stop", f"{failed} Another day's rest.", state="stopped", until=until, blames=True)
         case _:
             standing.until = None
 
@@ -255,15 +265,17 @@ def _by_health(finding: Finding, rules: Rules, standing: Standing, now: datetime
             decide("hold", finding.reason, state="held", until=now + timedelta(days=1))
         case "step_back" if standing.state != "slowed":
             until = now + timedelta(hours=rules.slow_hours)
-            decide("step_back", finding.reason, state="slowed", level=max(standing.level - 1, 1), until=until)
+            level = max(standing.level - 1, 1)
+            decide("step_back", finding.reason, state="slowed", level=level, until=until, blames=finding.blames)
         case "suspend":
             hours = rules.blocks.suspend_hours if "sake" in finding.reason else rules.suspend_hours
             decide("suspend", finding.reason, state="suspended", until=now + timedelta(hours=hours))
         case "stop":
             standing.probes = 0
-            decide("stop", finding.reason, state="stopped", until=now + timedelta(hours=rules.cooldown_hours))
+            until = now + timedelta(hours=rules.cooldown_hours)
+            decide("stop", finding.reason, state="stopped", until=until, blames=True)
         case "pause":
-            decide("pause", finding.reason, state="paused")
+            decide("pause", finding.reason, state="paused", blames=True)
 
 
 def _by_the_day(chosen: Chosen, row: Record, standing: Standing, now: datetime, decide: Any) -> None:
