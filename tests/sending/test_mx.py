@@ -163,6 +163,43 @@ async def test_a_host_that_cannot_be_reached_is_passed_over_and_remembered():
             assert (best.connections, backup.connections) == (0, 1)
 
 
+async def test_a_host_that_says_nothing_is_left_alone():
+    """What takes connections and never speaks keeps letters waiting once, not again and again; nor does a row of such hosts."""
+    zone = hosts("example.com", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
+    zone |= {("second.example", "MX"): ["10 mx.second.example"], ("mx.second.example", "A"): ["127.0.0.1"]}
+    async with world(zone) as place, contextlib.AsyncExitStack() as stack:
+        silent = [
+            await stack.enter_async_context(peer(place, f"127.0.0.{n}", {"greeting": SILENCE})) for n in range(1, 6)
+        ]
+        (first,) = await place.send(envelope())
+        assert (first.kind, first.reason, first.free) == ("deferred", "unreachable", False)
+        assert [server.connections for server in silent] == [1, 1, 1, 0, 0]
+        (second,) = await place.send(envelope("ann@second.example"))
+        assert (second.reason, "no answer" in second.reply) == ("unreachable", True)
+        assert silent[0].connections == 1
+
+
+async def test_both_kinds_of_addresses_are_tried():
+    """A host with many IPv4 addresses is reached over IPv6 where the others lead nowhere."""
+    zone = {("example.com", "MX"): ["10 mx.example.com"], ("mx.example.com", "AAAA"): ["::1"]}
+    zone["mx.example.com", "A"] = [f"127.0.0.{n}" for n in range(2, 9)]
+    async with world(zone) as place, peer(place, "::1") as server:
+        assert (await place.send(envelope()))[0].kind == "sent"
+        assert len(server.letters) == 1
+
+
+async def test_a_host_whose_name_no_certificate_could_have_is_no_trap():
+    """TLS cannot begin with a name of a hundred escapes: the letter goes in clear text, or the provider's rule says no; it does not wait for ever."""
+    odd = "\\255" * 40 + ".example.com"
+    zone = {("example.com", "MX"): [f"10 {odd}"], (odd, "A"): ["127.0.0.1"]}
+    limits = Table(careful=Limits(tls="required"))
+    async with world(zone, providers=limits) as place, peer(place, answers={"EHLO": TLS_EHLO}) as server:
+        assert (await place.send(envelope()))[0].kind == "sent"
+        (refused,) = await place.send(envelope(provider="careful"))
+        assert (refused.kind, refused.reason) == ("deferred", "tls")
+        assert len(server.letters) == 1
+
+
 async def test_nobody_there_defers():
     """No host of a domain can be reached: its letters wait, the reason in words, and the attempt counts."""
     async with world(hosts("example.com", "127.0.0.2")) as place:
@@ -187,6 +224,8 @@ async def test_a_host_out_of_order_is_passed_over(greeting):
         ("greeting", "554 5.7.1 blocked"),
         ("EHLO", "421 too many connections"),
         ("EHLO", "451 4.7.650 rate limited"),
+        ("greeting", "450 too many connections from your address"),
+        ("greeting", "554 the sending address is on a block list"),
     ],
 )
 async def test_a_refusal_of_us_is_not_taken_to_the_backup(step, answer):

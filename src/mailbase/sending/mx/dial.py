@@ -5,12 +5,14 @@
      │         └──────────┘             ├─ 421, 4.7.x, 5.7.x ─▶ it is us they refuse: the next host would be abuse
      └──────────────────────────────────┴─ any other refusal ─▶ the next host
 
-An address that cannot be reached is left alone for 2 minutes, one that does not answer for 15. Certificates are looked at only
-where a policy or the provider's row says so: whoever could be in between could also take TLS away.
+An address that cannot be reached is left alone for 2 minutes, one that says nothing for 15; after three of those the rest are left for
+the next time. Certificates are looked at only where a policy or the provider's row says so: whoever could be in between could also
+take TLS away.
 """
 
 import asyncio
 import errno
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
@@ -36,7 +38,14 @@ LOOK_AGAIN: Final = 60.0
 """Seconds between two looks at what other workers found out about a host's TLS."""
 MOST: Final = 20_000
 MOST_ADDRESSES: Final = 4
-"""Addresses of one host that are tried."""
+"""Addresses of one host that are tried, of both kinds where it has both."""
+MOST_SILENT: Final = 3
+"""Addresses whose silence one connection waits for."""
+
+_US: Final = re.compile(
+    r"too many|too (fast|quickly|much)|rate.?limit|limit exceeded|throttl|slow down|block.?list|black.?list|reputation|trop de connexions",
+    re.IGNORECASE,
+)
 
 Demand = Literal["any", "required", "verified"]
 """Clear text is all right; TLS; TLS with a certificate that is right for the host."""
@@ -57,6 +66,10 @@ class Unreached(Exception):
         super().__init__(error.text)
         self.reason = reason
         self.error = error
+
+
+class Silent(SessionError):
+    """Nobody said anything there in their time."""
 
 
 class NotOurs(Exception):
@@ -160,7 +173,10 @@ class Dialer:
         """
         trouble = SessionError("connect", "none of its mail hosts has an address that mail can be sent to")
         reason = "unreachable"
+        silent = 0
         for host in self._in_order(route.hosts):
+            if silent >= MOST_SILENT:
+                break
             try:
                 addresses = await self._addresses(host.name)
             except Unanswered as error:
@@ -173,6 +189,9 @@ class Dialer:
                     if _is_us(error):
                         raise TurnedAway(error) from None
                     trouble, reason = error, "tls" if error.phase == "starttls" else "unreachable"
+                    silent += isinstance(error, Silent)
+                    if silent >= MOST_SILENT:
+                        break
                     if error.phase in {"greeting", "ehlo"} and error.code:
                         break  # the host has spoken, its other addresses would say the same
         raise Unreached("mta_sts" if reason == "tls" and route.verified else reason, trouble)
@@ -189,8 +208,9 @@ class Dialer:
         if not self._private:
             found = [address for address in found if is_public(address)]
         self._random.shuffle(found)
-        # IPv4 first: its reputation and reverse name are what most senders have looked after.
-        return [str(address) for address in sorted(found, key=lambda address: address.version)][:MOST_ADDRESSES]
+        # IPv4 first: its reputation and reverse name are what most senders have looked after. The last place is for the other kind.
+        found.sort(key=lambda address: address.version)
+        return [str(address) for address in (*found[: MOST_ADDRESSES - 1], *found[MOST_ADDRESSES - 1 :][-1:])]
 
     async def _open(self, host: str, address: str, demand: Demand, make: Callable[[], Connection]) -> Open:
         now = asyncio.get_running_loop().time()
@@ -213,7 +233,7 @@ class Dialer:
         connection = make()
         try:
             await self._connect(connection, host, address)
-            extensions = await greet(connection, self._hostname, self._timeouts)
+            extensions = await self._greet(connection, host, address)
             if not clear and (extensions.starttls or demand != "any"):
                 after = await self._encrypt(connection, host, demand, extensions)
                 if after is None:
@@ -234,14 +254,26 @@ class Dialer:
                     lambda: connection, address, self._port, local_addr=local
                 )
         except TimeoutError:
-            trouble = SessionError("connect", f"{where} does not answer within {self._timeouts.connect:g} seconds")
+            trouble = Silent("connect", f"{where} does not answer within {self._timeouts.connect:g} seconds")
             self._remember(address, SILENT, trouble)
             raise trouble from None
         except OSError as error:
             if local is not None and errno.EADDRNOTAVAIL in {error.errno, *_causes(error)}:
                 raise NotOurs(f"{self._source} is not an address of this machine") from None
-            trouble = SessionError("connect", f"cannot connect to {where}: {error.strerror or error}")
-            self._remember(address, UNREACHABLE, trouble)
+            refused = SessionError("connect", f"cannot connect to {where}: {error.strerror or error}")
+            self._remember(address, UNREACHABLE, refused)
+            raise refused from None
+
+    async def _greet(self, connection: Connection, host: str, address: str) -> Extensions:
+        began = asyncio.get_running_loop().time()
+        try:
+            return await greet(connection, self._hostname, self._timeouts)
+        except SessionError as error:
+            waited = asyncio.get_running_loop().time() - began
+            if error.code or waited < min(self._timeouts.greeting, self._timeouts.ehlo):
+                raise
+            trouble = Silent(error.phase, f"{host} ({address}): {error.text}")
+            self._remember(address, SILENT, trouble)
             raise trouble from None
 
     def _remember(self, address: str, seconds: float, trouble: SessionError) -> None:
@@ -263,7 +295,7 @@ class Dialer:
         context = self._verifying if demand == "verified" else self._believing
         try:
             await connection.upgrade(context, host, self._timeouts.starttls)
-        except (OSError, SessionError) as error:
+        except (OSError, SessionError, ValueError) as error:  # ValueError: of a name that no certificate could have
             words = _words(error)
             if demand != "any":
                 raise SessionError("starttls", f"{host}: {words}") from None
@@ -278,7 +310,7 @@ def _is_us(error: SessionError) -> bool:
     if error.code == 421:
         return True
     status = enhanced_status(error.text)
-    return error.code >= 400 and status is not None and status[1:4] == ".7."
+    return error.code >= 400 and ((status is not None and status[1:4] == ".7.") or bool(_US.search(error.text)))
 
 
 def _causes(error: OSError) -> list[int | None]:

@@ -90,7 +90,8 @@ class Lane:
     def suspended(self) -> float:
         """Seconds until a rule lets letters out again; 0: now."""
         until = self.limits.suspended_until
-        return 0.0 if until is None else max((until - self._clock()).total_seconds(), 0.0)
+        # As long as the limits say so it is, whatever our clock makes of the database's time.
+        return 0.0 if until is None else max((until - self._clock()).total_seconds(), LOOK)
 
     @property
     def paused(self) -> float:

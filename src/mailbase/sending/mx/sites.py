@@ -5,6 +5,7 @@ alone, and its letters come back as ``deferred`` and ``free``.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ from mailbase.sending.providers.providers import Limits
 from mailbase.sending.smtp.conversation import Connection, Job
 from mailbase.sending.smtp.replies import enhanced_status
 from mailbase.sending.smtp.session import SessionError, Timeouts
+
+log = logging.getLogger(__name__)
 
 AWAY: Final = 30.0
 """Seconds until a site none of whose hosts could be used is tried again; its addresses are remembered for longer."""
@@ -301,6 +304,11 @@ class Site:
             self._opened()
             for ticket in self.empty():
                 ticket.told.report(Outcome(ticket.envelope.delivery_id, "relay", 0, None, str(error), "connect"))
+        except Exception as error:
+            # Whatever it was: the letters must hear of it, or they would come again for ever.
+            log.exception("no connection to %s", self.route.hosts[0].name)
+            self._opened()
+            self._failed(Unreached("unreachable", SessionError("connect", f"{type(error).__name__}: {error}")))
         finally:
             self._opened()
             lane.serve()
