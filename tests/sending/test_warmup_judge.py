@@ -128,6 +128,18 @@ def test_a_forecast_of_thousands_of_mail_hosts_takes_them_together():
     assert len(plan.days) <= 9
 
 
+def test_a_forecast_in_the_evening_counts_the_whole_day():
+    """What went out since midnight, ten minutes by ten minutes, is a day's use: the level rises at midnight as it will."""
+    evening = NOON.replace(hour=20, minute=0)
+    buckets = [evening - timedelta(minutes=10 * n) for n in range(24, 0, -1)]
+    taken = [("google", evening - timedelta(hours=22), 9)] + [
+        (name, at, 2) for at in buckets for name in ("*", "google")
+    ]
+    chosen = Chosen(preset="custom", schedule=[50, 80, 120], rules=Rules(active_hours=1))
+    plan = play(chosen, {"google": 300}, evening, name="x", taken=taken)
+    assert [(day.count, day.cap) for day in plan.days[:3]] == [(2, 50), (80, 80), (120, 120)]
+
+
 async def send(db, domain_id, at, *, provider="yahoo", **counts):
     """Count letters and what became of them in ten minutes of one provider."""
     async with db.transaction():

@@ -120,7 +120,8 @@ def play(
     for provider, bucket, n in taken:
         if provider in windows:
             windows[provider].take(bucket, n)
-            windows[provider].used = n if bucket.date() == start.date() else 0
+            if bucket.date() != start.date():
+                windows[provider].used = 0
     whole = {provider: n + (gone or {}).get(provider, 0) for provider, n in left.items()}
     days: list[PlannedDay] = []
     today: dict[str, int] = {}
