@@ -86,6 +86,22 @@ async def test_a_full_provider_is_named_and_has_an_end(db, sending):
     assert full.finishes_at is not None
 
 
+async def test_a_provider_whose_day_is_used_up_says_when_the_next_one_begins(db, domain, sending):
+    """Where the total has room and the providers' own caps have none it is the warm-up, and the end does not move with the clock."""
+    await db.execute('UPDATE domains SET provider_caps = \'{"google": 1, "yahoo": 1}\' WHERE id = $1', domain)
+    await db.execute("UPDATE warmups SET preset = 'standard', restricted = true WHERE domain_id = $1", domain)
+    await db.execute(
+        "INSERT INTO allowances (domain_id, egress, provider, bucket, taken)"
+        " SELECT $1, 'mx', provider, date_bin('10 minutes', now() - interval '1 hour', '2000-01-01'), 1 FROM unnest('{*,google,yahoo}'::text[]) AS provider",
+        domain,
+    )
+    held = await shown(db, sending)
+    assert held.limited_by == ["warmup"]
+    assert timedelta(hours=46) < held.finishes_at - datetime.now(UTC) < timedelta(hours=48)
+    await db.execute("UPDATE warmups SET preset = 'none', restricted = false WHERE domain_id = $1", domain)
+    assert (await shown(db, sending)).limited_by == []
+
+
 async def test_letters_refused_for_themselves_wait_for_their_next_try(db, sending):
     """Greylisting is no provider's limit; the end is the last of the next tries, whenever one looks."""
     await defer(db, "google", "451 4.2.0 greylisted", after="5 minutes", attempts=1)

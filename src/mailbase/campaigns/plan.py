@@ -5,21 +5,27 @@ window after window, until everybody has their letter. Growth of the warm-up is 
 mail of the domain.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
 
 from mailbase.db import Connection
+from mailbase.sending.warmup import keys as warmup_keys
 from mailbase.sending.warmup import rules as warmup_rules
+from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup.keys import Chosen, Key
+from mailbase.sending.warmup.ways import ways
 
 LETTERS_A_SECOND: Final = 100
 """What a relay usually takes over ten connections; only for the last few minutes of a forecast."""
 DAY_WINDOW: Final = timedelta(hours=24, minutes=20)
 HOUR_WINDOW: Final = timedelta(minutes=80)
 """As long as a letter counts against its cap: see ``warmup.TAKEN``."""
+MOST: Final = 10**9
+"""Letters a day where there is no cap."""
 MAX_WINDOWS: Final = 20_000
 """So many windows are laid out by day; nobody waits fifty years for a newsletter."""
 
@@ -111,3 +117,43 @@ async def allowance_of(db: Connection, domain_id: int, *, to_outbox: bool) -> Al
     window = HOUR_WINDOW if hourly else DAY_WINDOW
     limit = warmup_rules.level_cap(state.preset, state.schedule, state.day) if hourly else state.cap_today
     return Allowance(limit, window, [(row["bucket"], row["taken"]) for row in await db.fetch(TAKEN, domain_id, window)])
+
+
+TAKEN_THERE = """
+SELECT provider, bucket, sum(taken)::bigint AS taken FROM allowances
+WHERE domain_id = $1 AND provider = ANY ($2::text[]) AND bucket > now() - $3::interval AND taken > 0
+GROUP BY provider, bucket ORDER BY bucket
+"""
+
+
+async def last_of(
+    db: Connection, domain_id: int, letters: Mapping[str, int], start: datetime, *, to_outbox: bool
+) -> datetime | None:
+    """Return when the slowest of these providers has its letters at its own cap of today; None: one of them takes none at all."""
+    chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    if not chosen.capped:
+        return start
+    names = sorted(letters)
+    limits: dict[str, int] = dict.fromkeys(names, 0)
+    opens = dict.fromkeys(names, start)
+    for egress in await ways(db, domain_id, to_outbox=to_outbox):
+        found, at, _ = await warmup_take.keys(db, domain_id, egress, names)
+        for name in names:
+            key = found[name]
+            limits[name] = _limit(chosen, key, at, limits[name])
+            if warmup_keys.closed(key, at) and key.until is not None:
+                opens[name] = max(opens[name], key.until)
+    taken: dict[str, list[tuple[datetime, int]]] = {}
+    for row in await db.fetch(TAKEN_THERE, domain_id, names, DAY_WINDOW):
+        taken.setdefault(row["provider"], []).append((row["bucket"], row["taken"]))
+    ends = [
+        plan(letters[name], opens[name], Allowance(limits[name], DAY_WINDOW, taken.get(name, ())))[1] for name in names
+    ]
+    return None if None in ends else max([start, *(end for end in ends if end is not None)])
+
+
+def _limit(chosen: Chosen, key: Key, at: datetime, before: int) -> int:
+    """Return a provider's letters a day, one way out more; its ceiling holds over all of them."""
+    cap = warmup_keys.cap_of(chosen, key, at)
+    more = 0 if key.state == "paused" else MOST if cap is None else cap.day
+    return min(before + more, MOST if key.ceiling is None else key.ceiling)

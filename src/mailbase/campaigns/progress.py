@@ -12,7 +12,7 @@ from mailbase.db import Connection
 from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
 from mailbase.sending.relays.egress import WayOut
-from mailbase.sending.warmup import warmup
+from mailbase.sending.warmup import turns, warmup
 
 
 class Progress(Struct):
@@ -115,12 +115,25 @@ async def _finishes_at(
     """Return when the last letter leaves, as far as caps, the pace so far and the times of the next tries tell."""
     allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
     _, at = plan.plan(left, now, allowance)
-    if at is None:
+    by_provider = await plan.last_of(
+        db, held.domain_id, await _waiting(db, held.campaign.id, left), now, to_outbox=to_outbox
+    )
+    if at is None or by_provider is None:
         return None
+    at = max(at, by_provider)
     if rate > 0:
         at = max(at, now + timedelta(seconds=left / rate))
     last: datetime | None = await db.fetchval(LAST_TRY, held.campaign.id)
     return at if last is None else max(at, last)
+
+
+async def _waiting(db: Connection, campaign_id: int, left: int) -> dict[str, int]:
+    """Return about how many letters wait for each of the providers with most of them: counting them would read them all."""
+    found = await turns.of_campaign(db, campaign_id)
+    waiting = {provider: max(turn.letters - turn.gone, 0) for provider, turn in found.items()}
+    whole = sum(waiting.values())
+    largest = sorted(waiting, key=lambda provider: -waiting[provider])[: limits.MOST]
+    return {provider: n for provider in largest if (n := waiting[provider] * left // max(whole, 1))}
 
 
 def _words(way: WayOut, ways: Sequence[WayOut]) -> str | None:
