@@ -69,12 +69,12 @@ class _Window:
         key.bucket = sum(n for at, n in self.recent if at > now - BUCKET)
         key.everywhere = key.day
 
-    def take(self, bucket: datetime, n: int) -> None:
+    def take(self, bucket: datetime, n: int, *, used: int | None = None) -> None:
         self.key.day += n
         self.key.hour += n
         for entries in (self.day, self.recent):
             entries.append((bucket, n))
-        self.used += n
+        self.used += n if used is None else used
 
     def expires(self) -> list[datetime]:
         """Return when the oldest that counts for a day, and for an hour, no longer does."""
@@ -119,9 +119,7 @@ def play(
     windows = {provider: _Window((keys or {}).get(provider) or Key(provider=provider)) for provider in (TOTAL, *left)}
     for provider, bucket, n in taken:
         if provider in windows:
-            windows[provider].take(bucket, n)
-            if bucket.date() != start.date():
-                windows[provider].used = 0
+            windows[provider].take(bucket, n, used=n if bucket.date() == start.date() else 0)
     whole = {provider: n + (gone or {}).get(provider, 0) for provider, n in left.items()}
     days: list[PlannedDay] = []
     today: dict[str, int] = {}
