@@ -32,12 +32,13 @@ def _stems(words: str) -> re.Pattern[str]:
 
 _PERSON = _stems(
     "user users username userid mailbox mailboxes mbox recipient recipients recip rcpt addressee adressee address addr account accounts"
-    " acct alias aliases inbox person customer subscriber employee email e-mail emailaddress maildrop"
+    " acct alias aliases inbox person customer subscriber employee member email e-mail emailaddress maildrop localpart"
     " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
     " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
     " anvandar* mottagar* bruker* bruger* modtager* kayttaja* vastaanottaja*"
     " пользовател* адресат* получател* ящик* аккаунт* абонент* учетн* уживател* користувач* скринь* потребител*"
+    " korisnik* primatelj* primalac* корисник* pengguna penerima alamat akun משתמש* המשתמש* נמען* הנמען* תיבת תיבה חשבון כתובת المستخدم* مستخدم* المستلم* صندوق العنوان عنوان الحساب حساب"
     " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett* postafiok utilizator* adresa adresy adresu adresi postadress* χρηστης παραληπτης"
 )
 _DOMAIN = _stems("domain domains domainname dominio dominios domaine домен* domena domeny mx")
@@ -62,15 +63,17 @@ _ABSENT_PHRASES: Final = tuple(
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
         "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
-        "nicht bekannt", "existiert nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
+        "not in domain", "nicht bekannt", "existiert nicht", "existiert hier nicht", "existiert leider nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
         "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
         "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",
         "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
-        "nicht im", "nicht in der", "nicht in dem", "figure pas", "no figura", "non figura", "non presente", "non e presente", "nao esta listado", "nao consta", "no esta en",
+        "nicht im", "nicht in der", "nicht in dem", "figure pas", "no figura", "non figura", "non presente", "non e presente", "nao esta listado", "nao consta", "nao cadastrado", "nao cadastrada", "nao registado", "nao registrado", "no registrado", "no registrada", "non registrato", "non registrata", "non attivo", "non attiva", "pas enregistre", "pas valide", "pas reconnu", "nicht registriert", "niet geregistreerd", "no esta en",
+        "not a valid", "never existed", "not have such", "dont have such", "doesnt have such", "have no such", "has no such", "not have any", "did not find", "didnt find",
         "was not found", "were not found", "nobody named", "nobody by that name", "nobody with that", "not among",
         "not match any", "not belong", "nicht gibt", "bulunmuyor", "have anybody", "have anyone", "no one by", "no one named",
         "nebyla nalezena", "nebyl nalezen", "nebyla najdena", "bulunamadi", "mevcut degil", "gick inte att hitta", "hittades inte", "kunne ikke findes", "kunne ikke finnes", "ble ikke funnet",
-        "blev ikke fundet", "ei loydy", "ei loytynyt", "nem talalhato", "nincs ilyen", "nu exista", "nu a fost gasita", "nu a fost gasit", "δεν υπαρχει", "δεν βρεθηκε", "mozna odnalezc", "mozna znalezc",
+        "blev ikke fundet", "ei loydy", "ei loytynyt", "nem talalhato", "nincs ilyen", "nu exista", "nu a fost gasita", "nu a fost gasit", "δεν υπαρχει", "δεν βρεθηκε", "לא קיים", "לא קיימת", "אינו קיים", "אינה קיימת", "לא נמצא", "לא נמצאה", "غير موجود", "غير موجودة", "غير معروف", "لا يوجد",
+        "ne postoji", "nije pronađen", "nije pronaden", "не постои", "не постоји", "tidak ditemukan", "tidak ada", "tidak dikenal", "khong ton tai", "khong tim thay", "mozna odnalezc", "mozna znalezc",
     )
 )  # fmt: skip
 _INACTIVE_PHRASES: Final = tuple(
@@ -78,6 +81,14 @@ _INACTIVE_PHRASES: Final = tuple(
     for phrase in (
         "no longer",
         "not active",
+        "not an active",
+        "has left",
+        "is gone",
+        "has retired",
+        "been retired",
+        "has moved",
+        "due to inactivity",
+        "because of inactivity",
         "not activated",
         "isnt active",
         "nicht mehr",
@@ -87,9 +98,31 @@ _INACTIVE_PHRASES: Final = tuple(
         "не активен",
     )
 )
+_PHRASES: Final[dict[str, list[tuple[tuple[str, ...], str]]]] = {}
+for _phrases, _reason in ((_ABSENT_PHRASES, "invalid_recipient"), (_INACTIVE_PHRASES, "inactive_mailbox")):
+    for _phrase in _phrases:
+        _PHRASES.setdefault(_phrase[0], []).append((_phrase, _reason))
 _NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
 """What may directly follow a bare "no"."""
-_ADJECTIVES: Final = frozenset({"local", "matching", "valid", "known", "existing", "active", "corresponding"})
+_THEN: Final = frozenset({"found", "here", "by", "with", "named", "exists", "like", "called", "matching", "matches"})
+"""What must follow when it is another word for a person."""
+_SPOILT: Final = frozenset({"bad", "incorrect", "undeliverable", "erroneous", "fictitious"})
+"""What is said of many things: only directly before a person does it mean one."""
+_WRITTEN: Final = (
+    ("e-mail", "email"),
+    ("non-exist", "nonexist"),
+    (" mail box", " mailbox"),
+    (" mail account", " account"),
+    (" mail address", " address"),
+    ("local part", "localpart"),
+    ("local-part", "localpart"),
+)
+_PLACE = re.compile(
+    r"\b(?:on|at|in) (?:this|the|our|that) (?:(?:e?mail|destination|remote|local|receiving) ){0,2}(?:server|host|system|machine|site)\b"
+)
+_ADJECTIVES: Final = frozenset(
+    {"local", "matching", "valid", "known", "existing", "active", "corresponding", "destination", "intended", "email"}
+)
 _OTHERS = _stems(
     "sender senders sending from mailfrom helo ehlo client ip ips reverse ptr rdns spf dkim dmarc relay* host hosts hostname server your"
     " envelope return source header headers syntax command connection connect socket timeout timed login password credential* certificate tls"
@@ -115,7 +148,7 @@ def absent(text: str) -> str | None:
     if not text or len(text) > LONGEST:
         return None
     if not text.isascii() and _EASTERN.search(text):
-        return None if "发件人" in text or "差出人" in text or "送信者" in text else "invalid_recipient"
+        return "invalid_recipient"
     words = _words(text)
     for at, word in enumerate(words):
         found = _predicate(words, at, word)
@@ -136,24 +169,29 @@ def absent(text: str) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    low = without_accents(text.lower()) if not text.isascii() else text.lower()
-    low = _NAME.sub(" ", _ADDRESS.sub(f" {ADDRESS} ", low.replace("e-mail", "email").replace("non-exist", "nonexist")))
+    low = " " + (text.lower() if text.isascii() else without_accents(text.lower()))
+    for written, meant in _WRITTEN:
+        low = low.replace(written, meant)
+    low = _PLACE.sub(" here ", _NAME.sub(" ", _ADDRESS.sub(f" {ADDRESS} ", low)))
     return _WORD.findall(_APOSTROPHE.sub("", low))
 
 
 def _predicate(words: list[str], at: int, word: str) -> tuple[str, int] | None:
     """Return (reason, the index after it) of the predicate that begins at a word."""
-    for phrases, reason in ((_ABSENT_PHRASES, "invalid_recipient"), (_INACTIVE_PHRASES, "inactive_mailbox")):
-        for phrase in phrases:
-            if word == phrase[0] and tuple(words[at : at + len(phrase)]) == phrase:
-                return reason, at + len(phrase)
+    for phrase, reason in _PHRASES.get(word, ()):
+        if tuple(words[at : at + len(phrase)]) == phrase:
+            return reason, at + len(phrase)
     if _ABSENT.match(word):
         return "invalid_recipient", at + 1
     if _INACTIVE.match(word):
         return "inactive_mailbox", at + 1
-    if word == "no" and at + 1 < len(words):
-        if words[at + 1] in _NOBODY:
+    following = words[at + 1 : at + 2]
+    if word in _SPOILT and following and _PERSON.match(following[0]):
+        return "invalid_recipient", at + 1
+    if word == "no" and following:
+        if words[at + 1] in _NOBODY or (_PERSON.match(words[at + 1]) and not _THEN.isdisjoint(words[at + 2 : at + 4])):
             return "invalid_recipient", at + 1
-        if words[at + 1] in _ADJECTIVES and words[at + 2 : at + 3] and words[at + 2] in _NOBODY:
+        noun = words[at + 2] if words[at + 1] in _ADJECTIVES and words[at + 2 : at + 3] else ""
+        if noun in _NOBODY or _PERSON.match(noun):
             return "invalid_recipient", at + 2
     return None

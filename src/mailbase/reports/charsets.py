@@ -35,6 +35,8 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 
 def text_of(data: bytes, charset: str = "") -> str:
     """Return the text of bytes; what cannot be read becomes U+FFFD."""
+    if b"\0" in data and charset.strip("\"' ").lower().startswith(("utf-16", "utf-32", "utf16", "utf32")):
+        return _wide(data, charset.strip("\"' ").lower())
     escaped = b"\x1b" in data and any(escape in data for escape in _ESCAPES)
     if data.isascii() and not escaped:
         return data.decode("utf-7" if charset.lower().endswith("utf-7") and b"+" in data else "ascii", "replace")
@@ -53,6 +55,14 @@ def text_of(data: bytes, charset: str = "") -> str:
     if not lost or (name == "utf-8" and lost < LOST):
         return text
     return data.decode(_likeliest(data), "replace")
+
+
+def _wide(data: bytes, name: str) -> str:
+    """Return text of two or four bytes a sign."""
+    try:
+        return data.decode(name, "replace").removeprefix("\ufeff")
+    except (LookupError, UnicodeError, ValueError):
+        return data.replace(b"\0", b"").decode("utf-8", "replace")
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -25,12 +25,19 @@ from mailbase.reports.wording import plain
 LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 LONGEST_LEAD = 3000
+MOST_APART = 50
 ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
 """Headers that say whom a report was sent to."""
 
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
 )
+_SUBJECT = re.compile(
+    r"^[ \t>*|]{0,12}(?:(?:your |ihr )?(?:subject|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|ämne|emne|aihe|temat|předmět|předmet|тема|konu|tárgy|主题|主題|主旨|件名|제목)"
+    r"[ \t]*[:：]|(?:主题|主旨|件名|제목)[ \t])[^\n]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What the letter was called: "unlimited quota, no spam" says nothing of its delivery."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +80,8 @@ def examine(data: bytes) -> Report:
         written_to += mail.all(*ABOUT_US)
     letter = returned.of_parts(parts)
     notice = _notice(parts)
-    if not letter:
-        notice, letter = returned.cut(notice)
+    notice, quoted = returned.cut(notice)
+    letter = letter or quoted
     status = _status(parts, notice)
     complaint = None if status is not None and status.blocks else complaints.find(mail, parts, letter)
     named: list[str] = []
@@ -169,6 +176,10 @@ def _reported(mail: Part, status: delivery_status.Status, notice: str, letter: r
         if not recipient or "@" not in recipient:
             guessed = notices.recipients(mail, notice, letter)
             recipient = guessed[0] if len(guessed) == 1 or (guessed and len(status.blocks) == 1) else recipient or None
+        elif not (block.status or block.reply):
+            # The report stops in the middle of an address: the text above has it whole.
+            whole = notices.recipients(mail, notice, letter)
+            recipient = next((one for one in whole if one.startswith(block.recipient)), recipient)
         reply = " ".join(block.reply.split())
         if block.action == "delivered":
             found = Finding(
@@ -227,7 +238,7 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     words = plain(lead)
     if not failure and automatic.vacation(mail) and not (machine and automatic.FAILURE.said_in(words)):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="automatic_answer")]
-    if automatic.challenge(mail, lead):
+    if not (status_of(lead) or failure) and automatic.challenge(mail, lead):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
     speaks = bool(letter) + bool(code_of(lead)) + bool(status_of(lead)) + automatic.FAILURE.said_in(words)
@@ -248,13 +259,24 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
             Finding(recipient=one, cls="unknown", reason="delayed", status=status_of(lead), reply=_spoken(lead))
             for one in _somebody(people)
         ]
-    return [_beside(one, people, notice, lead) for one in _somebody(people)]
+    shared = _shared(people, lead)
+    return [_beside(one, people, notice, lead, shared) for one in _somebody(people)]
 
 
-def _beside(one: str | None, people: list[str], notice: str, lead: str) -> Finding:
+def _shared(people: list[str], lead: str) -> str:
+    """Return what a notice says of everybody: what it says beside one of several is not about the others."""
+    if 1 < len(people) <= MOST_APART:
+        for one in people:
+            own = notices.paragraph(one, people, lead)
+            if own and (code_of(own) or status_of(own)):
+                lead = lead.replace(own, " ", 1)
+    return lead
+
+
+def _beside(one: str | None, people: list[str], notice: str, lead: str, shared: str) -> Finding:
     """Return what a notice says of one recipient: the server's words it quotes, the paragraph that names it, what goes with it, else all of it."""
     own, around = notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice))
-    for text, quoted in ((_quoted(own), True), (own, False), (_quoted(around), True), (around, False), (lead, False)):
+    for text, quoted in ((_quoted(own), True), (own, False), (_quoted(around), True), (around, False), (shared, False)):
         verdict = weigh(code_of(text), status_of(text), text, final=True)
         # A quotation may be cut: only what it says for certain counts before the whole.
         if verdict.cls in {"hard", "block"} if quoted else verdict.reason != "uncategorized":
@@ -275,7 +297,7 @@ def _somebody(people: list[str]) -> list[str | None]:
 
 
 def _lead(notice: str) -> str:
-    return refusals(notice[:LONGEST_NOTICE])[:LONGEST_LEAD].strip()
+    return _SUBJECT.sub("", refusals(notice[:LONGEST_NOTICE]))[:LONGEST_LEAD].strip()
 
 
 def _first(values: list[str]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from mailbase.reports.absent import absent
 from mailbase.reports.rules import candidates
+from mailbase.reports.senders import blamed
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import Phrases, plain, spoken
 
@@ -57,6 +58,8 @@ _BY_STATUS: Final = {
     "7.5": "bad_connection",
     "7.8": "authentication_failed",
     "7.13": "inactive_mailbox",
+    "7.17": "inactive_mailbox",
+    "7.18": "bad_domain",
     **dict.fromkeys((f"7.{n}" for n in (9, 20, 21, 22, 23, 24, 25, 26, 27, 29, 30, 32, 40, 509, 515)), "authentication_failed"),
     "7.28": "rate_limited",
     "7.38": "rate_limited",
@@ -77,6 +80,7 @@ _FIRM: Final = frozenset({"2.2", "2.3", "3.4", "1.7", "1.8"})
 """Statuses no words overrule: whoever gives them has looked."""
 _VAGUE: Final = frozenset({"routing_errors", "transient_failure", "mailbox_unavailable", "bad_configuration"})
 """What a status may stand for while the words know better."""
+_UNREACHED: Final = frozenset({"no_answer_from_host", "bad_connection"})
 _ELSEWHERE: Final = frozenset(
     {
         "message_too_large",
@@ -106,8 +110,8 @@ _DENIED: Final = Phrases(
     ),
     *("denied", "access rejected", "message rejected", "mail rejected", "rejected by server", "message refused"),
 )
-_NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13"})
-"""5.7.1 is given for unknown users too; 5.7.13 is a disabled account."""
+_NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13", "7.17", "7.18"})
+"""5.7.1 is given for unknown users too; 5.7.13 is a disabled account, 5.7.17 one that changed hands (RFC 7293)."""
 
 _ORDER: Final = {
     reason: n
@@ -183,7 +187,10 @@ def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
     for _, wanted, reason, is_weak in candidates(words):
         if wanted is None or spoken(wanted, words):
             (weak if is_weak else strong).add(reason)
-    if "inactive_mailbox" in strong and (" temporar" in words or " hours " in words):
+    if not strong & _SENDERS and blamed(words):
+        strong.add("invalid_sender")
+    for_now = " temporar" in words
+    if (strong & _HARD and for_now) or ("inactive_mailbox" in strong and " hours " in words):
         strong.add("transient_failure")
     return frozenset(strong), frozenset(weak)
 
@@ -197,15 +204,18 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
         return "quota_issues"
     if by_status is not None and detail in _FIRM:
         return by_status
-    blamed = _first(strong & _SENDERS)
+    theirs = _first(strong & _SENDERS)
     if detail.startswith("7.") and detail not in _NOT_POLICY:
-        return blamed or by_status or "policy_related"
-    if blamed:
-        return blamed
+        return theirs or by_status or "policy_related"
+    if theirs:
+        return theirs
     waiting = strong & {"dns_failure", "greylisted"}
     certain = _first(waiting) or _known(detail, text, weak, temporary=temporary) or _nobody(strong, temporary=temporary)
     if certain:
         return certain
+    if by_status in _UNREACHED and code >= 500 and weak & _SENDERS:
+        # Who answers was reached: it makes up its own meaning of 5.4.1.
+        return _first(weak & _SENDERS) or by_status
     if by_status is not None and CLASS_OF[by_status] == "hard":
         by_status = None if temporary else _doubted(by_status, status, text, strong, weak)
     if by_status is not None and by_status not in _VAGUE:

@@ -46,7 +46,8 @@ class Part:
         self.fields = fields
         """Names in lower case; values unfolded, encoded words still encoded."""
         self.type_line = self.first("content-type")
-        self.kind = self.type_line.partition(";")[0].strip().lower()
+        kind = self.type_line.partition(";")[0].strip().lower()
+        self.kind = "text/plain" if kind in {"text", "plain", "txt"} else kind  # as before MIME
         self.body = body
         self.parts: list[Part] = []
         self._text: str | None = None

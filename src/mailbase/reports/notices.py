@@ -104,7 +104,7 @@ def about(recipient: str | None, everyone: list[str], notice: str) -> str:
         end = max(end, at + len(mine))
         said.append(text[begin:end])
         at = low.find(mine, end)
-    return "\n".join(said) or text
+    return "\n".join(said) or ("" if any(other in low for other in others) else text)
 
 
 def paragraph(recipient: str | None, everyone: list[str], notice: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from itertools import islice
 
+from mailbase.reports import automatic
 from mailbase.reports.addresses import addresses
 from mailbase.reports.mime import RETURNED, Part, headers, read
 
@@ -103,6 +104,13 @@ def forwarded(mail: Part, parts: list[Part]) -> Part | None:
         if part.kind in {"message/rfc822", "message/global"} and b"multipart/report" in part.body[:LONGEST].lower():
             within = read(part.content)
             if within.kind == "multipart/report":
+                return within
+    if automatic.from_machine(mail):
+        return None
+    for part in parts:
+        if part.kind in {"message/rfc822", "message/global"}:
+            within = read(part.content)
+            if automatic.from_machine(within) and automatic.failure(within):
                 return within
     return None
 

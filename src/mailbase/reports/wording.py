@@ -36,6 +36,8 @@ _UNKNOWN_WHAT = re.compile(
     r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client|problem|cause)\b"
 )
 _SAID = re.compile(r"\b(?:said|reason|error message|diagnostic|server (?:replied|response|returned))\b[^\n:.]{0,12}:")
+_SPEAKER = re.compile(r"\bhost [a-z0-9._\-]{1,255} ?\[[0-9a-f.:]{2,45}\](?::\d{1,5})?")
+"""Who says what follows: without its name, "host … unknown" would be about the host."""
 STOP = "zstopz"
 """Stands where a server's own words end and a quotation begins: no phrase goes across."""
 _APART = re.compile(r"[^\w]+|_+")
@@ -58,6 +60,8 @@ def plain(text: str) -> str:
     text = _without_asides(text)
     if ":" in text:
         text = _SAID.sub(f" {STOP} ", text)
+    if "host " in text and "[" in text:
+        text = _SPEAKER.sub(f" {STOP} ", text)
     words: list[str] = []
     if "'" in text or "’" in text:
         text = _SHORTENED.sub("", text)

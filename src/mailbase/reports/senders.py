@@ -1,0 +1,58 @@
+"""Whether a reply speaks of whoever sent the letter: "your domain does not exist" must not cost a reader.
+
+A word for the sender and beside it, with nothing but small words between, that it is unknown, refused or wrong. Asked
+besides the rules, because no table holds all the ways to say it.
+"""
+
+import re
+from typing import Final
+
+LONGEST: Final = 1200
+"""Longer texts are letters to people, which advise the sender on all kinds of things."""
+
+_TRIGGER_WORDS: Final = (
+    "sender senders sending your originator originating from mailfrom return reply client source connecting author"
+    " absender absenders absenderadresse absenderdomain expediteur remitente mittente remetente afzender avsandaren"
+    " отправитель отправителя nadawca nadawcy odesilatel"
+)
+_TRIGGERS: Final = frozenset(_TRIGGER_WORDS.split())
+_THING: Final = (
+    r"(?:(?:own|e ?mail|mail|smtp|ip|host|dns|domain|mailbox|account|server|user|return|envelope|sender|sending) ){0,2}"
+    r"(?:address(?:es)?|domains?|mailbox|accounts?|hosts?|hostname|ips?|servers?|mta|systems?|name|user)"
+)
+_SENDER: Final = (
+    rf"(?:(?:your|sending|originating|connecting|source|originator|author(?: s)?) {_THING}"
+    r"|(?:envelope |message )?senders?(?: s)?(?: (?:e ?mail|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
+    r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|mail from|mailfrom"
+    r"|return (?:path|address)|reply (?:to )?address|(?:smtp )?client (?:host(?:name)?|ip|address|name)"
+    r"|absender\w*|expediteur|remitente|mittente|remetente|afzender\w*|avsandare\w*|отправител\w*|nadawc\w*|odesilatel\w*)"
+)
+_SMALL: Final = (
+    r"(?: (?:is|was|are|were|has|have|had|been|be|to|the|a|this|that|of|in|by|at|appears|seems|currently|apparently|verify"
+    r"|verification|address|domain|host|ist|wurde|est|es|e|adresse|nie|ne)){0,4}?"
+)
+_WRONG: Final = (
+    r" (?:unknown|invalid|rejected|refused|denied|failed|not (?:found|known|valid|exist\w*|recogni[sz]ed|registered|listed|resolv\w+|verif\w+"
+    r"|active|defined)|(?:does|do|did)(?:nt| not) (?:exist|resolve|have|accept)|nonexist\w*|non exist\w*|disabled|deactivated|inactive"
+    r"|suspended|closed|expired|deleted|removed|undefined|missing|unverified|unresolvable|could(?:nt| not)|can(?:t|not| not)|no longer"
+    r"|has no|no (?:a|mx|such|dns|valid)|unbekannt\w*|existiert nicht|ungultig\w*|nicht (?:gefunden|gultig|bekannt)|abgelehnt|inconnue?"
+    r"|invalide|inexistante?|introuvable|n existe|desconocid\w|no existe|inexistente|invalid[oa]|sconosciut\w|non esiste|desconhecid\w"
+    r"|nao existe|onbekend\w*|bestaat niet|ongeldig\w*|неизвест\w*|не (?:существу\w+|найден\w*)|nieznan\w*|nie istnieje|neexistuje|neznam\w*) "
+)
+_WRONGLY: Final = (
+    r" (?:unknown|invalid|bad|no such|incorrect|missing|illegal|wrong|nonexist\w*|non exist\w*|undefined|unverified"
+    r"|(?:cannot|can not|cant|could not|couldnt|unable to|failed to|did not|didnt) (?:find|resolve|verify|locate|look up|lookup|validate)"
+    r"|no (?:\w{1,3} )?records? (?:(?:were |was )?found )?(?:for|of|in)|unbekannte[rs]?|ungultige[rs]?) (?:the |a |your |any )?"
+)
+_BLAMED: Final = (re.compile(rf" {_SENDER}{_SMALL}{_WRONG}"), re.compile(rf"{_WRONGLY}{_SENDER} "))
+_EASTERN: Final = re.compile("发件人|发信人|發件人|寄件人|寄件者|发送者|差出人|送信者|送信元|발신자|보낸 ?사람|발송자")
+_EASTERN_READERS: Final = re.compile("收件|宛先|受信|受取|수신|받는")
+
+
+def blamed(words: str) -> bool:
+    """Whether ``plain`` words of a short text blame the sender."""
+    if len(words) > LONGEST:
+        return False
+    if not words.isascii() and _EASTERN.search(words) and not _EASTERN_READERS.search(words):
+        return True
+    return not _TRIGGERS.isdisjoint(words.split()) and any(pattern.search(words) for pattern in _BLAMED)
