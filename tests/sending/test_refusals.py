@@ -175,7 +175,7 @@ async def test_one_letter_is_refused_for_our_sake_for_two_days(db, google, provi
         await hand_over(db, google, text, now=now, provider=provider)
     assert (row["state"], row["reason"]) == ("bounced", "uncategorized")
     assert timedelta(hours=48) <= now - START <= timedelta(hours=48, minutes=1)
-    assert 10 < tries < 30
+    assert 6 < tries < 16
     assert await overrides.count(db) == 0
     assert await domain_stops.get(db, google[1]) is None
     assert [row["class"] for row in await db.fetch("SELECT class FROM bounces")] == ["block"]

@@ -36,6 +36,7 @@ LONGEST: Final = timedelta(hours=24)
 LIFETIME: Final = timedelta(hours=48)
 MINUTE: Final = timedelta(minutes=1)
 HALF_AN_HOUR: Final = timedelta(minutes=30)
+HALF_A_DAY: Final = timedelta(hours=12)
 LATEST_SPREAD: Final = timedelta(minutes=10)
 BEFORE_RECIPIENT: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth", "mail"})
 
@@ -109,8 +110,8 @@ def _wait(what: About, attempts: int, since: timedelta, held: timedelta | None, 
         case "rate" if held is not None:
             return _until(held, random)
         case "blocked" if held is not None:
-            # Who said it for good is not to hear the same letter every hour of two days.
-            return max(_until(held, random), _slower(since, random))
+            # Who said it for good is not to hear the same letter every hour of two days, at the cost of others' turns.
+            return max(_until(held, random), _slower(since, random, HALF_A_DAY))
         case "rate" | "blocked" | "session":  # the first of them without an override yet
             return _slower(since, random)
         case "recipient_rate":
@@ -123,9 +124,9 @@ def _until(held: timedelta, random: Random) -> timedelta:
     return held + min(held * SPREAD, LATEST_SPREAD) * random.random() + timedelta(seconds=random.uniform(1, 10))
 
 
-def _slower(since: timedelta, random: Random) -> timedelta:
+def _slower(since: timedelta, random: Random, longest: timedelta = EVERY * MINUTE) -> timedelta:
     """What no attempt counts slows down by itself: half as long again as it has been refused."""
-    return _spread(min(max(since / 2, timedelta(minutes=MINUTES[0])), timedelta(minutes=EVERY)), random)
+    return _spread(min(max(since / 2, MINUTES[0] * MINUTE), longest), random)
 
 
 def _schedule(attempts: int, random: Random) -> timedelta:
