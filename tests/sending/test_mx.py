@@ -90,6 +90,28 @@ async def test_a_missing_domain_is_believed_after_a_day(pool, db):
         assert (outcome.kind, outcome.bounce_class, outcome.reason) == ("refused", "hard", "bad_domain")
 
 
+async def test_mail_hosts_without_addresses_are_as_good_as_none(pool, db):
+    """A domain all of whose mail hosts are gone ends its letters after a day, too; one that DNS is silent about is not gone."""
+    zone: dict = {
+        ("example.com", "MX"): ["10 mx.gone.example", "20 mx.lost.example"],
+        ("example.com", "A"): ["127.0.0.1"],
+    }
+    later = "UPDATE mx_answers SET missing_since = missing_since - interval '25 hours', expires_at = now()"
+    async with world(zone, pool=pool) as place:
+        (outcome,) = await place.send(envelope())
+        assert (outcome.kind, outcome.reason, outcome.free) == ("deferred", "bad_domain", False)
+    await db.execute(later)
+    zone["mx.lost.example", "A"] = zone["mx.lost.example", "AAAA"] = dns.rcode.SERVFAIL
+    async with world(zone, pool=pool) as place:
+        (outcome,) = await place.send(envelope())
+        assert (outcome.kind, outcome.reason) == ("deferred", "dns")
+    await db.execute(later)
+    del zone["mx.lost.example", "A"], zone["mx.lost.example", "AAAA"]
+    async with world(zone, pool=pool) as place:
+        (outcome,) = await place.send(envelope())
+        assert (outcome.kind, outcome.bounce_class, outcome.reason) == ("refused", "hard", "bad_domain")
+
+
 async def test_a_domain_that_comes_back_starts_its_day_anew(pool, db):
     """One answer with a mail host forgets since when there was none."""
     async with world({}, pool=pool) as place:
@@ -556,8 +578,23 @@ async def test_a_provider_that_must_have_tls_gets_no_clear_text(answers):
         async with peer(place, answers=answers) as server:
             (outcome,) = await place.send(envelope(provider="google"))
             assert outcome.kind == "deferred"
-            assert outcome.reason in {"tls", "turned_away"}
+            assert (outcome.reason, outcome.free) == ("tls", False)
             assert server.letters == []
+
+
+async def test_a_host_that_has_no_tls_just_now_is_passed_over(authority, trusting):
+    """454 4.7.0 at STARTTLS says nothing about us: the next host has it, and the provider is not left alone for it."""
+    zone = hosts("example.com", "127.0.0.2", "127.0.0.3")
+    limits = Table(google=Limits(tls="required"))
+    tls = server_tls(authority, "mx1.example.com")
+    async with world(zone, providers=limits, context=trusting) as place:
+        out_of_order = {"EHLO": TLS_EHLO, "STARTTLS": "454 4.7.0 TLS not available due to temporary reason"}
+        async with (
+            peer(place, "127.0.0.2", out_of_order),
+            peer(place, "127.0.0.3", {"EHLO": TLS_EHLO}, context=tls) as second,
+        ):
+            assert (await place.send(envelope(provider="google")))[0].kind == "sent"
+            assert len(second.letters) == 1
 
 
 STS = {("_mta-sts.example.com", "TXT"): ["v=STSv1; id=1"], ("mta-sts.example.com", "A"): ["127.0.0.1"]}

@@ -309,6 +309,8 @@ def _is_us(error: SessionError) -> bool:
     """Tell a refusal of who we are, or how much we send, from a host that is out of order."""
     if error.code == 421:
         return True
+    if error.phase == "starttls":  # 454 4.7.0: there is no TLS just now (RFC 3207 § 4)
+        return False
     status = enhanced_status(error.text)
     return error.code >= 400 and ((status is not None and status[1:4] == ".7.") or bool(_US.search(error.text)))
 

@@ -4,9 +4,11 @@ MX hosts ─────────────▶ those, by preference        
 none ─▶ A or AAAA ────▶ the domain itself
 "." ──────────────────▶ takes no mail: refused for good          (RFC 7505)
 nothing of all this ──▶ deferred; refused for good once that has been the answer for 24 hours
+hosts without address ▶ the same: nobody is there
 no answer ────────────▶ deferred
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -103,14 +105,39 @@ async def _hosts(answers: Answers, domain: str) -> tuple[tuple[Host, ...], float
     if records and all(not name for _, name in records):
         raise NoRoute("refused", "5.1.10", "bad_domain", f"{domain} takes no mail, and says so (null MX)", code=556)
     if hosts := tuple(Host(preference, name) for preference, name in records if name):
+        await _somebody(answers, domain, hosts)
         return hosts, found.expires
     addresses = await answers.get(domain, "ADDRESS")
     if addresses.answers:
         return (Host(0, domain),), min(found.expires, addresses.expires)
-    if addresses.missing_for is not None and addresses.missing_for >= CONFIRMED:
-        raise NoRoute(
-            "refused", "5.1.2", "bad_domain", f"{domain} has had no mail host and no address for a day", code=550
-        )
-    raise NoRoute(
-        "deferred", "4.1.2", "bad_domain", f"{domain} has no mail host and no address", retry_after=SHORT_OF_IT
-    )
+    raise _nobody(f"{domain} has no mail host and no address", addresses.missing_for)
+
+
+async def _somebody(answers: Answers, domain: str, hosts: Sequence[Host]) -> None:
+    """Look whether any host has an address: most often the first one that is asked.
+
+    Raises:
+        NoRoute: none has.
+        Unanswered: none has as far as is known, and about one nobody says anything.
+
+    """
+    missing_for: float = CONFIRMED
+    silence: Unanswered | None = None
+    for host in sorted(hosts, key=lambda host: host.preference)[:MOST_HOSTS]:
+        try:
+            found = await answers.get(host.name, "ADDRESS")
+        except Unanswered as error:
+            silence = error
+            continue
+        if found.answers:
+            return
+        missing_for = min(missing_for, found.missing_for or 0.0)
+    if silence is not None:
+        raise silence
+    raise _nobody(f"none of the mail hosts of {domain} has an address", missing_for)
+
+
+def _nobody(why: str, missing_for: float | None) -> NoRoute:
+    if missing_for is not None and missing_for >= CONFIRMED:
+        return NoRoute("refused", "5.1.2", "bad_domain", f"{why}, for a day and more", code=550)
+    return NoRoute("deferred", "4.1.2", "bad_domain", why, retry_after=SHORT_OF_IT)
