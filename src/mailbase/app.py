@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from mailbase import metrics
 from mailbase.api import openapi
 from mailbase.api.bodies import SHAPE, StrictRequest, refusal
-from mailbase.api.common import QUERY, Answer, provide_page, strict
+from mailbase.api.common import BODILESS, QUERY, Answer, provide_page, strict
 from mailbase.api.idempotency import Authenticate, Idempotency
 from mailbase.audience import keys
 from mailbase.audience.form_tally import Tally
@@ -381,6 +381,8 @@ def create_app(settings: Settings) -> Mailbase:
     for route in app.routes:
         for handler, model in getattr(route, "route_handler_map", {}).values():
             handler.opt[QUERY] = {one.field_alias: one.is_sequence for one in model.expected_query_params}
+            reads = {"data", "request"} & handler.parsed_fn_signature.parameters.keys()
+            handler.opt[BODILESS] = not reads and bool({"POST", "PATCH", "PUT"} & handler.http_methods)
     return app
 
 

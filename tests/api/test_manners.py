@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from api_routes import Route, assert_problem, routes
+from mailbase.api.common import BODILESS
 from mailbase.app import Mailbase
 from mailbase.audience import keys
 from mailbase.db import Connection
@@ -104,6 +105,21 @@ async def test_bodies_must_be_json(client: httpx.AsyncClient, keyed: list[Route]
         assert {"field": "surely_not", "code": "unknown_field", "message": "There is no such field."} in problem[
             "errors"
         ]
+
+
+async def test_a_field_is_never_taken_and_ignored(client: httpx.AsyncClient, keyed: list[Route]):
+    """Where no body is taken a field is 400 and another type 415; nothing, `{}` and `null` are as good as none."""
+    bodiless = [route for route in keyed if route.handler.opt[BODILESS]]
+    assert {"pause_campaign", "cancel_campaign", "duplicate_campaign", "verify_domain", "rotate_domain_key"} <= {
+        route.handler.operation_id for route in bodiless
+    }
+    for route in bodiless:
+        problem = assert_problem(await ask(client, route, json={"until": "noon"}), 400, "malformed")
+        assert [(one["field"], one["code"]) for one in problem["errors"]] == [("until", "unknown_field")]
+        assert_problem(await ask(client, route, content=b"until=noon", headers={"Content-Type": "text/plain"}), 415)
+        for body in (b"", b" ", b"{}", b"null"):
+            answer = await ask(client, route, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code not in {400, 415}, (route, body, answer.text)
 
 
 async def test_bodies_have_a_limit(client: httpx.AsyncClient, keyed: list[Route]):

@@ -25,6 +25,10 @@ _PATTERN = re.compile(r"Expected `str` matching regex ")
 _WHERE = re.compile(r" - at `(?:key in )?\$?(.*?)`$", re.DOTALL)
 
 
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """What may be in the body of a route that takes none: no field, so that none is ignored."""
+
+
 class StrictRequest(Request[Bearer, Any, State]):
     """A request of the keyed API: JSON only, and the body becomes exactly what the handler declares."""
 
@@ -41,6 +45,17 @@ class StrictRequest(Request[Bearer, Any, State]):
             raise HTTPException(status_code=415, detail="The body must be declared as multipart/form-data.")
         return await super().form()
 
+    async def nothing(self) -> None:
+        """Read a body that has no say here: it may be empty, `{}` or `null`.
+
+        Raises:
+            HTTPException: 415, it is not JSON.
+            Malformed: it holds fields.
+
+        """
+        if (await self.body()).strip():
+            await self.json()
+
     async def json(self) -> Any:
         """Return the finished Struct.
 
@@ -55,7 +70,7 @@ class StrictRequest(Request[Bearer, Any, State]):
             if name != "application/json" and not (name.startswith("application/") and name.endswith("+json")):
                 raise HTTPException(status_code=415, detail="The body must be declared as application/json.")
             field = self.route_handler.parsed_data_field
-            self._read = decode(await self.body(), field.raw if field else Any)
+            self._read = decode(await self.body(), field.raw if field else Nothing | None)
         return self._read
 
 

@@ -28,6 +28,7 @@ from litestar.serialization import default_serializer
 from litestar.types import Serializer
 from msgspec import UNSET, UnsetType
 
+from mailbase.api.bodies import StrictRequest
 from mailbase.audience.keys import Bearer, Scope
 from mailbase.errors import FieldError, Forbidden, Invalid, Malformed, NotFound
 from mailbase.http import SLASH
@@ -36,6 +37,8 @@ LARGEST: Final = 2**63 - 1
 """The largest id PostgreSQL can hold."""
 QUERY: Final = "query"
 """The key in a handler's ``opt`` under which app.py notes the query parameters it declares, and which of them are lists."""
+BODILESS: Final = "bodiless"
+"""The key in a handler's ``opt`` under which app.py notes that it takes no body."""
 
 PAGING: Final = ("limit", "cursor", "include_total")
 PAGE: Final = "mailbase_page"
@@ -71,10 +74,10 @@ def scope(name: Scope) -> Any:
 
 
 async def strict(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Refuse query parameters nobody declared, and what PostgreSQL's text and bigint cannot hold.
+    """Refuse query parameters and fields nobody declared, and what PostgreSQL's text and bigint cannot hold.
 
     Raises:
-        Malformed: an unknown parameter, a limit out of range, a cursor of another list or of none.
+        Malformed: an unknown parameter, a field where none is taken, a limit out of range, a cursor of another list or of none.
         Invalid: a NUL character.
         NotFound: a path that cannot name anything.
 
@@ -101,6 +104,8 @@ async def strict(connection: Connection, handler: BaseRouteHandler) -> None:
     ]
     if bad:
         raise Invalid("The query holds values that cannot be accepted.", errors=bad)
+    if handler.opt.get(BODILESS) and isinstance(connection, StrictRequest):
+        await connection.nothing()
     if "cursor" in known:
         connection.scope["state"][PAGE] = _read_page(connection.scope["path"], query)
     for value in connection.path_params.values():
