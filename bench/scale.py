@@ -120,7 +120,7 @@ async def prepare_more(db: Connection, have: int, people: int) -> None:
 async def messages(folder: Path, *, people: int, workers: int, number: int, domain: str) -> bool:
     """Measure messages beside a campaign."""
     chance = random.Random(1)
-    moments = sorted(chance.uniform(3, 3 + number / 6) for _ in range(number))
+    moments = sorted(chance.uniform(2, 2 + number / 14) for _ in range(number))
     posted: dict[str, float] = {}
     arrived: dict[str, float] = {}
     with database(folder) as url, Sink(folder / "sink.log", stamp=True) as sink:

@@ -228,8 +228,8 @@ class Crew:
         recorder = Recorder(self._letters, name, slot=self._slot, random=chance, journal=self._journal)
         lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
         source = campaigns(full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
-        lanes = [lane(source, for_campaigns)]
-        lanes += [lane(messages(full=transport.full), transport) for transport in for_messages]
+        lanes = [lane(messages(full=transport.full), transport) for transport in for_messages]
+        lanes.append(lane(source, for_campaigns, first=lanes[0] if lanes else None))
         way = self._ways[name] = Way(name, recorder, lanes)
         way.start()
 

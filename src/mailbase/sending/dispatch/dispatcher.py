@@ -38,6 +38,8 @@ BATCH_SECONDS: Final = 0.025
 LARGEST_BATCH: Final = 128
 LARGEST_LEASE: Final = 1000
 UNRECORDED: Final = 512
+BESIDE: Final = 16
+"""Letters that are composed in one go while a lane that goes first has letters: it waits for no more than these."""
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
 GRACE: Final = 12.0
@@ -98,14 +100,17 @@ class Dispatcher:
         recorder: Recorder,
         *,
         journal: Journal | None = None,
+        first: "Dispatcher | None" = None,
         lease: timedelta = leases.LEASE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """``first``: the lane that this one makes room for."""
         self._pool = pool
         self._source = source
         self._transport = transport
         self._recorder = recorder
         self._journal = journal or Journal(None)
+        self._first = first
         self._lease = lease
         self._clock = clock
         self._pace = Pace(transport)
@@ -119,12 +124,19 @@ class Dispatcher:
         self._flights: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
+        self._looking = False
         self._stopping = False
         self._probing = False
 
     def wake(self) -> None:
         """Look for letters now."""
+        self._looking = True
         self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it looks for letters, or has some in hand."""
+        return self._looking or bool(self._handed)
 
     async def run(self) -> None:
         """Send until :meth:`stop`; a database that is away is waited for."""
@@ -142,6 +154,7 @@ class Dispatcher:
                     log.exception("%s: a batch failed; its letters go back to the queue", self._source.name)
                     self._abandon()
                     pause = STOPPED
+                self._looking = not pause or self._wake.is_set()
                 if pause and not self._stopping:
                     await self._wait(self._wake, pause)
             await self._drain()
@@ -169,7 +182,7 @@ class Dispatcher:
             if self._batch is None:
                 return IDLE
         batch = self._batch
-        size = 1 if self._probing else self._pace.batch
+        size = 1 if self._probing else self._size()
         ready = await self._compose(batch, size)
         finished = boottime()
         await self._wait_for_room()
@@ -186,6 +199,11 @@ class Dispatcher:
             # Not before: whatever fails in between, these letters go back to the queue.
             self._batch = None
         return 0
+
+    def _size(self) -> int:
+        """Return how many letters to compose in one go, while nothing else in this process gets its turn."""
+        beside = self._first is not None and self._first.busy
+        return min(self._pace.batch, BESIDE) if beside else self._pace.batch
 
     async def _look_at_egress(self) -> bool:
         async with self._pool.acquire() as db:
