@@ -16,7 +16,8 @@ from conftest import with_database
 from mailbase import db as database
 from mailbase import servers
 from mailbase.audience import selection
-from mailbase.campaigns import fan_out, lifecycle, progress, statistics
+from mailbase.campaigns import fan_out, lifecycle, limits, progress, statistics
+from mailbase.campaigns import plan as letters_plan
 from mailbase.sending.deliveries import counters, deliveries, leases, marks, records, refusals, settle, soft_bounces
 from mailbase.sending.dispatch import messages
 from mailbase.sending.warmup import take as warmup_take
@@ -209,6 +210,10 @@ CASES = {
     "count": (counters.ADD, [[CURRENT], ["delivery.sent"], [64], 3], set()),
     "statistics": (statistics.READ, [CURRENT], set()),
     "progress": (progress.COUNT, [CURRENT], set()),
+    "progress by provider": (limits.LANES, [CURRENT, ["*", "relay"], 100], QUEUE),
+    "what moves": (limits.ELSEWHERE, [CURRENT, 100], QUEUE),
+    "last try": (progress.LAST_TRY, [CURRENT], {"deliveries_again"}),
+    "taken by provider": (letters_plan.TAKEN_THERE, [2, ["google", "yahoo"], timedelta(hours=24)], set()),
     "message": (messages.GET, [100], {"deliveries_message"}),
     "room": (warmup_take.KEYS, [2, "relay", ["*", "google", "other"], None], set()),
     "take": (warmup_take.COUNT, [2, "relay", None, ["*", "google"], [9, 9], [0, 0], None], set()),
