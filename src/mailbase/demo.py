@@ -16,6 +16,7 @@ import httpx
 
 from mailbase.config import Settings
 from mailbase.errors import ConfigError, Unavailable
+from mailbase.home import admin_key_words
 
 DOMAIN: Final = "news.example.com"
 BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -169,7 +170,7 @@ def _play(demo: _Demo) -> None:
         f"  the form    {form['hosted_url']}",
         f"  embedded    {demo.settings.public_url}/embed/demo?form={form['key']}",
         f"  reference   {demo.settings.public_url}/docs",
-        f'  statistics  curl -H "Authorization: Bearer $(cat {demo.settings.data_dir}/admin.key)" {demo.settings.public_url}/v1/campaigns/{campaign["id"]}/stats',
+        f'  statistics  curl -H "Authorization: Bearer {admin_key_words(demo.settings)}" {demo.settings.public_url}/v1/campaigns/{campaign["id"]}/stats',
         sep="\n",
     )
 

@@ -14,6 +14,14 @@ def admin_key_file(settings: Settings) -> Path:
     return settings.data_dir / "admin.key"
 
 
+def admin_key_words(settings: Settings) -> str:
+    """Return what stands for the admin key in a shell, without telling it."""
+    file = admin_key_file(settings)
+    if file.is_file() and file.read_text("utf-8").strip() == settings.admin_key:
+        return f"$(cat {file})"
+    return "$MAILBASE_ADMIN_KEY"
+
+
 def complete(settings: Settings) -> Settings:
     """Return the settings with everything that the environment left open filled in from the data directory.
 
