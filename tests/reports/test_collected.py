@@ -11,7 +11,14 @@ from mailbase.reports.judge import code_of, status_of, weigh
 FILE = Path(__file__).parent / "collected.txt"
 _HEADS = re.compile(r"^(?:From|Subject): ", re.MULTILINE)
 
-EXPECTED = {"delayed": {"unknown"}, "none": {"unknown"}, "hard+soft": {"hard", "soft"}}
+UNKNOWN = {"delayed", "none"}
+HARD = {"hard", "hard?"}
+NOT_HARD = ({"soft"}, {"block"}, {"unknown"})
+
+
+def expected(label):
+    """Return what a label lets be said of its recipients: sets of classes, any of which will do."""
+    return NOT_HARD if label == "not" else ({"unknown" if one in UNKNOWN else one for one in label.split("+")},)
 
 
 def collected():
@@ -38,25 +45,46 @@ CASES = [(label, source, classes(text)) for label, source, text in collected()]
 
 def test_there_are_enough():
     """Figures of a few cases would say nothing."""
-    assert len(CASES) >= 230
-    assert sum(label == "hard" for label, _, _ in CASES) >= 85
+    assert len(CASES) >= 1100
+    assert sum(label == "hard" for label, _, _ in CASES) >= 450
 
 
 def test_hard_is_precise_and_complete():
     """Of what is called hard 98 of 100 are, and 95 of 100 of what is hard are called so."""
-    hard = [source for label, source, _ in CASES if label == "hard"]
+    hard = [source for label, source, _ in CASES if label in HARD]
     called = [(label, source) for label, source, found in CASES if found == {"hard"}]
-    right = sum(label == "hard" for label, _ in called)
-    assert right / len(called) >= 0.98, [one for one in called if one[0] != "hard"]
+    right = sum(label in HARD for label, _ in called)
+    assert right / len(called) >= 0.98, [one for one in called if one[0] not in HARD]
     assert right / len(hard) >= 0.95, [
-        source for label, source, found in CASES if label == "hard" and "hard" not in found
+        source for label, source, found in CASES if label in HARD and "hard" not in found
     ]
 
 
-@pytest.mark.parametrize("label", ["block", "soft", "delayed", "vacation", "none", "hard+soft"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "block",
+        "soft",
+        "not",
+        "delayed",
+        "delivered",
+        "vacation",
+        "feedback",
+        "none",
+        "hard+soft",
+        "hard+block",
+        "hard+delayed",
+    ],
+)
 def test_everything_else_is_what_it_is(label):
     """What was the sender's own fault never costs a reader, a full mailbox is no missing one, and a delay is no bounce."""
-    wrong = [
-        (source, found) for said, source, found in CASES if said == label and found != EXPECTED.get(label, {label})
-    ]
+    wrong = [(source, found) for said, source, found in CASES if said == label and found not in expected(label)]
     assert wrong == []
+
+
+def test_what_is_still_read_wrongly_is_known():
+    """A question mark stands behind the label of what is read wrongly, and only there."""
+    assert [
+        (said, source) for said, source, found in CASES if said.endswith("?") and found in expected(said[:-1])
+    ] == []
+    assert sum(said.endswith("?") for said, _, _ in CASES) <= len(CASES) // 50

@@ -116,6 +116,15 @@ EXPECTED = {
     "yale": [("bob@yale.example", "hard", "invalid_recipient")],
     "yandex_spam": [("bob@example.net", "block", "spam_content")],
     "zoho": [("bob@example.net", "hard", "invalid_recipient")],
+    "cut_status_part": [("bob@example.net", "hard", "invalid_recipient")],
+    "qmail_two_reasons": [
+        ("bob@example.net", "hard", "invalid_recipient"),
+        ("ann@example.com", "block", "policy_related"),
+    ],
+    "attached_by_a_person": [("bob@example.net", "soft", "bad_connection")],
+    "utf16": [("bob@example.net", "hard", "invalid_recipient")],
+    "before_mime": [("bob@example.net", "hard", "invalid_recipient")],
+    "exchange_online_ja": [("bob@example.net", "block", "policy_related")],
 }
 
 

@@ -132,6 +132,13 @@ def test_a_refusal_means_the_same_in_every_form(form):
     assert wrong == []
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_what_stands_around_a_refusal_gives_no_reason(form):
+    """A reply that says nothing is not explained by what every report of that server says, nor by the letter's subject."""
+    found = examine(FORMS[form]("554 zzz", None).replace("no spam", "no spam, mailbox full, policy").encode()).findings
+    assert [(one.recipient, one.reason) for one in found] == [(BOB, "uncategorized")]
+
+
 MANGLED = {
     "CRLF": lambda mail: mail.replace(b"\n", b"\r\n"),
     "CR": lambda mail: mail.replace(b"\n", b"\r"),

@@ -36,7 +36,7 @@ _PERSON = _stems(
     " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
     " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
-    " anvandar* mottagar* bruker* bruger* modtager* kayttaja* vastaanottaja*"
+    " anvandar* mottagar* kontot kontoen bruker* bruger* modtager* kayttaja* vastaanottaja*"
     " пользовател* адресат* получател* ящик* аккаунт* абонент* учетн* уживател* користувач* скринь* потребител*"
     " korisnik* primatelj* primalac* корисник* pengguna penerima alamat akun משתמש* המשתמש* נמען* הנמען* תיבת תיבה חשבון כתובת المستخدم* مستخدم* المستلم* صندوق العنوان عنوان الحساب حساب"
     " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett* postafiok utilizator* adresa adresy adresu adresi postadress* χρηστης παραληπτης"
@@ -51,7 +51,7 @@ _ABSENT = _stems(
 )
 _INACTIVE = _stems(
     "disabled deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
-    " deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
+    " inaktiv* deaktiver* deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
     " suspendid* eliminad* disattivat* disabilitat* sospes* desativad* suspens* uitgeschakeld verwijderd"
     " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen*"
 )

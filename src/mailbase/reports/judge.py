@@ -221,7 +221,7 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
     if by_status is not None and by_status not in _VAGUE:
         return by_status
     named = _first(strong) or (None if temporary or (by_status and by_status not in _VAGUE) else absent(text))
-    return named or by_status or _little(code, detail, weak, temporary=temporary)
+    return named or by_status or _little(code, detail, weak, text, temporary=temporary)
 
 
 def _known(detail: str, text: str, weak: frozenset[str], *, temporary: bool) -> str | None:
@@ -258,7 +258,7 @@ def _nobody(strong: frozenset[str], *, temporary: bool) -> str | None:
     return reason
 
 
-def _little(code: int, detail: str, weak: frozenset[str], *, temporary: bool) -> str:
+def _little(code: int, detail: str, weak: frozenset[str], text: str, *, temporary: bool) -> str:
     """Return the reason when nothing names one."""
     faint = _first(weak & _SENDERS)
     if detail in {"7.0", "7.1"}:
@@ -272,7 +272,8 @@ def _little(code: int, detail: str, weak: frozenset[str], *, temporary: bool) ->
         return faint
     if code == 552:
         return "quota_issues"
-    return "bad_domain" if code in {521, 556} else "uncategorized"
+    # Servers that block give 521 too, and say so.
+    return "bad_domain" if code in {521, 556} and not plain(text).strip() else "uncategorized"
 
 
 def _first(found: frozenset[str]) -> str | None:

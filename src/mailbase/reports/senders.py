@@ -17,12 +17,12 @@ _TRIGGER_WORDS: Final = (
 )
 _TRIGGERS: Final = frozenset(_TRIGGER_WORDS.split())
 _THING: Final = (
-    r"(?:(?:own|e ?mail|mail|smtp|ip|host|dns|domain|mailbox|account|server|user|return|envelope|sender|sending) ){0,2}"
+    r"(?:(?:own|email|mail|smtp|ip|host|dns|domain|mailbox|account|server|user|return|envelope|sender|sending) ){0,2}"
     r"(?:address(?:es)?|domains?|mailbox|accounts?|hosts?|hostname|ips?|servers?|mta|systems?|name|user)"
 )
 _SENDER: Final = (
     rf"(?:(?:your|sending|originating|connecting|source|originator|author(?: s)?) {_THING}"
-    r"|(?:envelope |message )?senders?(?: s)?(?: (?:e ?mail|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
+    r"|(?:envelope |message )?senders?(?: s)?(?: (?:email|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
     r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|mail from|mailfrom"
     r"|return (?:path|address)|reply (?:to )?address|(?:smtp )?client (?:host(?:name)?|ip|address|name)"
     r"|absender\w*|expediteur|remitente|mittente|remetente|afzender\w*|avsandare\w*|отправител\w*|nadawc\w*|odesilatel\w*)"

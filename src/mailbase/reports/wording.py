@@ -28,12 +28,14 @@ _TO_SENDER = re.compile(r"return(?:ed|ing)(?: \w{1,20}){0,3} to (?:the )?sender"
 _ASIDES = (
     "unknown address error",
     "not going to try again",
+    "following organization rejected your message",
     "they may be blacklisted",
+    "failed to get ips from ptr record",
     "user does not exist, but will deliver to",
 )
 """What servers say besides the reason, and would be taken for one."""
 _UNKNOWN_WHAT = re.compile(
-    r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client|problem|cause)\b"
+    r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client(?! (?:host|ip|address|name))|problem|cause)\b"
 )
 _SAID = re.compile(r"\b(?:said|reason|error message|diagnostic|server (?:replied|response|returned))\b[^\n:.]{0,12}:")
 _SPEAKER = re.compile(r"\bhost [a-z0-9._\-]{1,255} ?\[[0-9a-f.:]{2,45}\](?::\d{1,5})?")
@@ -78,6 +80,10 @@ def _without_asides(text: str) -> str:
     for aside in _ASIDES:
         if aside in text:
             text = text.replace(aside, " ")
+    if "e-mail" in text:
+        text = text.replace("e-mail", "email")
+    if "mail box" in text:
+        text = text.replace("mail box", "mailbox")
     if "unknown" in text:
         text = _UNKNOWN_WHAT.sub(" ", text)
     # What follows these words is the reason; the words themselves are none.

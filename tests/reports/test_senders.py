@@ -1,0 +1,125 @@
+"""Whose fault a reply says it was: the same words of a sender and of a reader mean two things."""
+
+import pytest
+
+from mailbase.reports.judge import code_of, status_of, weigh
+
+SENDERS = (
+    *(
+        "sender",
+        "sender address",
+        "sender domain",
+        "your domain",
+        "your IP address",
+        "client host",
+        "sending host",
+        "from address",
+    ),
+    *(
+        "envelope sender",
+        "return path",
+        "your mail server",
+        "MAIL FROM address",
+        "originating IP",
+        "from domain",
+        "sending account",
+    ),
+)
+READERS = (
+    *(
+        "user",
+        "mailbox",
+        "mail box",
+        "account",
+        "recipient",
+        "recipient address",
+        "e-mail address",
+        "addressee",
+        "username",
+        "alias",
+    ),
+    *("destination mailbox", "intended recipient", "mail account", "inbox", "subscriber"),
+)
+ABSENT = (
+    *(
+        "{} unknown",
+        "unknown {}",
+        "{} not found",
+        "{} was not found",
+        "no such {}",
+        "{} does not exist",
+        "{} doesn't exist",
+    ),
+    *(
+        "invalid {}",
+        "the {} is unknown",
+        "{} could not be found",
+        "cannot find {}",
+        "{} not recognized",
+        "non-existent {}",
+    ),
+    *("{} is disabled", "{} has been suspended", "{} is inactive", "{} has been deleted", "{} has expired"),
+)
+BEFORE = (
+    *("550 ", "550 5.7.1 ", "553 <news@shop.example>: ", "550 5.1.1 <bob@example.net>: "),
+    "554 5.7.1 <bob@example.net>: Recipient address rejected: ",
+)
+
+
+def cls(reply):
+    """Return the class of a final reply."""
+    return weigh(code_of(reply), status_of(reply), reply, final=True).cls
+
+
+@pytest.mark.parametrize("words", ABSENT)
+def test_what_is_wrong_with_the_sender_costs_no_reader(words):
+    """Whatever the sender's address, domain or host is said to be, whichever code and status stand before it."""
+    said = [before + words.format(sender) for before in BEFORE for sender in SENDERS]
+    assert [reply for reply in said if cls(reply) == "hard"] == []
+
+
+@pytest.mark.parametrize("words", ABSENT)
+def test_the_same_of_a_reader_means_that_nobody_is_there(words):
+    """However a server calls whoever is written to."""
+    said = [before + words.format(reader) for before in ("550 ", "") for reader in READERS]
+    assert [reply for reply in said if cls(reply) != "hard"] == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "550 Absender unbekannt",
+        "550 Die Absenderadresse existiert nicht",
+        "550 L'adresse de l'expéditeur est inconnue",
+        "550 El dominio del remitente no existe",
+        "550 Il mittente non esiste",
+        "550 Remetente inválido: domínio não existe",
+        "550 Отправитель не найден",
+        "550 发件人不存在",
+        "550 送信者アドレスが存在しません",
+    ],
+)
+def test_the_sender_is_blamed_in_other_languages_too(reply):
+    """Words for the sender beside words that nobody is there."""
+    assert cls(reply) == "block"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "550 your message could not be delivered: user unknown",
+        "550 your email to bob@example.net could not be delivered because the mailbox does not exist",
+        "550 message returned to sender: no such user",
+        "host mx.example.net [192.0.2.3]: 550 unknown user",
+        "550 5.1.1 user unknown; please check your address book",
+        "Response from host mx.example.net: 550 5.1.1 user unknown",
+    ],
+)
+def test_a_sender_who_is_only_spoken_to_is_not_blamed(reply):
+    """The words "your message" are in every notice."""
+    assert cls(reply) == "hard"
+
+
+def test_the_name_of_who_speaks_is_not_what_is_unknown():
+    """Of a host that says "unknown command" nothing is unknown."""
+    assert cls("host mx.example.net [192.0.2.3]: 550 5.5.1 unknown command") == "soft"
