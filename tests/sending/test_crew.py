@@ -7,9 +7,13 @@ from random import Random
 
 import pytest
 
+from mailbase.audience import addresses
+from mailbase.letters.content import Sender
 from mailbase.sending.deliveries.recorder import Recorder
 from mailbase.sending.deliveries.records import Handed
+from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.crew import Way
+from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.relays import relays
 from mailbase.vault import Vault
@@ -27,6 +31,13 @@ from sending.test_crash import is_final, sent_at_least, wait_for
 from sink import Sink
 
 VAULT = Vault([SECRET])
+MESSAGE = NewMessage(
+    kind="transactional",
+    from_=Sender("Shop", "a@shop.example"),
+    to=addresses.parse("ann@example.org"),
+    subject="Hi",
+    text="Hi.",
+)
 
 
 def address(port):
@@ -65,8 +76,9 @@ async def by_way(db, campaign_id):
 
 
 async def test_letters_are_shared_by_weight(db, database_url, tmp_path):
-    """With weights 1 and 3 a quarter goes over the settings' relay and the rest over the other; a spare of weight 0 gets none."""
-    campaign_id = await add_campaign(db, await add_domain(db), await add_people(db, 2000), status="paused")
+    """With weights 1 and 3 a quarter goes over the settings' relay and the rest over the other; a spare of weight 0 gets none, messages neither."""
+    domain_id = await add_domain(db)
+    campaign_id = await add_campaign(db, domain_id, await add_people(db, 2000), status="paused")
     with three_sinks(tmp_path) as (own, big, spare):
         await relays.create(db, VAULT, name="big", url=address(big.port), weight=3)
         await relays.create(db, VAULT, name="spare", url=address(spare.port), weight=0)
@@ -79,11 +91,19 @@ async def test_letters_are_shared_by_weight(db, database_url, tmp_path):
             await db.execute("UPDATE campaigns SET status = 'sending' WHERE id = $1", campaign_id)
             await db.execute("SELECT pg_notify('mailbase_sending', '')")
             await wait_for(lambda: is_final(db, campaign_id))
+            assert not spare.taken()
+            counts = len(own.taken()), len(big.taken())
+            for _ in range(12):
+                message_id, _ = await messages.create(db, MESSAGE)
+                await wait_for(
+                    lambda id=message_id: db.fetchval("SELECT state = 'sent' FROM deliveries WHERE message_id = $1", id)
+                )
         went = await by_way(db, campaign_id)
-        assert went == {"relay": len(own.taken()), "big": len(big.taken())}
-        assert len(big.taken()) == pytest.approx(1500, abs=20)
+        assert went == dict(zip(("relay", "big"), counts, strict=True))
+        assert counts[1] == pytest.approx(1500, abs=20)
         assert not spare.taken()
-        assert len(set(recipients(own) + recipients(big))) == 2000
+        assert len(own.taken()) + len(big.taken()) == 2012
+        assert len(set(recipients(own) + recipients(big))) == 2001
     await assert_counters(db, campaign_id)
 
 

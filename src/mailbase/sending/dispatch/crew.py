@@ -3,7 +3,7 @@
     table of relays ──look──▶ hire ─▶ at work ─▶ let go (its letters come to rest first)
                                        └─ each campaign letter belongs to one way out, by its id (relay_shares)
 
-Letters that wait for no campaign go over whichever way takes them first. The way that the settings name is always there; it
+Letters that wait for no campaign go over whichever way with a share takes them first. The way that the settings name is always there; it
 shares with the named relays as one of weight 1. The outbox shares with nobody: while letters go there, named relays rest.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -193,17 +193,20 @@ class Crew:
                     self._seen = now
                 if self._settings.to_outbox:
                     return
-                await self._follow(await relays.list_enabled(db, self._vault))
-                self._shares = await self._divide(db)
+                named = {
+                    one.name: one for one in await relays.list_enabled(db, self._vault) if one.name not in self._own
+                }
+                # Before anybody new begins: a spare gets nothing meanwhile.
+                self._shares = await self._divide(db, named)
+                await self._follow(named)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             log.warning("relays are looked at later: %s", error)
         except ConfigError as error:
             # A password that does not open: the other ways out must not end for it.
             log.error("the relays stay as they were: %s", error)  # noqa: TRY400  (it says it all)
 
-    async def _follow(self, found: Iterable[NamedRelay]) -> None:
+    async def _follow(self, named: dict[str, NamedRelay]) -> None:
         """Hire new relays; let go those that are gone, disabled, or no longer the same."""
-        named = {relay.name: relay for relay in found if relay.name not in self._own}
         gone = [name for name, known in self._named.items() if name not in named or named[name].smtp != known.smtp]
         leaving = [self._ways.pop(name) for name in gone]
         await asyncio.gather(*(way.leave() for way in leaving))
@@ -228,7 +231,8 @@ class Crew:
         recorder = Recorder(self._letters, name, slot=self._slot, random=chance, journal=self._journal)
         lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
         source = campaigns(full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
-        lanes = [lane(messages(full=transport.full), transport) for transport in for_messages]
+        rests = partial(self._rests, name)
+        lanes = [lane(messages(full=transport.full, rests=rests), transport) for transport in for_messages]
         lanes.append(lane(source, for_campaigns, first=lanes[0] if lanes else None))
         way = self._ways[name] = Way(name, recorder, lanes)
         way.start()
@@ -240,10 +244,13 @@ class Crew:
     def _own_share(self, name: str) -> Sequence[Interval] | None:
         return None if self._shares is None else self._shares.get(name, ())
 
-    async def _divide(self, db: Connection) -> dict[str, tuple[Interval, ...]] | None:
+    def _rests(self, name: str) -> bool:
+        return self._own_share(name) == ()
+
+    async def _divide(self, db: Connection, named: dict[str, NamedRelay]) -> dict[str, tuple[Interval, ...]] | None:
         """Return each way's slots; None where there are no named relays."""
-        if not self._named:
+        if not named:
             return None
-        weights = dict.fromkeys(self._own, OWN_WEIGHT) | {name: relay.weight for name, relay in self._named.items()}
+        weights = dict.fromkeys(self._own, OWN_WEIGHT) | {name: relay.weight for name, relay in named.items()}
         stopped = {row["name"] for row in await db.fetch(STOPPED)}
         return relay_shares.share(weights, weights.keys() - stopped)

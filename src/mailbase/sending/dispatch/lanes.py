@@ -307,9 +307,11 @@ class MessageSource:
         to_outbox: bool = False,
         labels: Sequence[Label] = (),
         full: Callable[[], Collection[str]] = tuple,
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``full``: to whom this worker has no way, but another does."""
+        """``full``: to whom this worker has no way, but another does; ``rests``: whether others take all messages now."""
         self._full = full
+        self._rests = rests
         self._signers = signers
         self._egress = egress
         self._to_outbox = to_outbox
@@ -320,6 +322,8 @@ class MessageSource:
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:
         """Lease the messages that have waited longest."""
+        if self._rests():
+            return None
         async with pool.acquire() as db:
             until = boottime() + self._lease.total_seconds()
             fence, letters = await leases.lease_messages(
