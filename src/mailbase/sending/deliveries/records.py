@@ -76,8 +76,8 @@ class Fate(Struct):
     """Whether the attempt counts."""
     refused: bool = False
     """Whether it was refused for now: what is refused for two days is given up."""
-    first: bool = True
-    """Whether it never was before: the warm-up counts each letter's refusals once."""
+    counts: bool = True
+    """Whether the warm-up counts the refusal (``Standing.counts``)."""
 
 
 def fate(
@@ -87,14 +87,14 @@ def fate(
     if letter.failure is not None:
         return Fate("failed", reason="content")
     if _ours(letter, outcome, standing):
-        return Fate("queued", wait=0, burnt=False, refused=outcome.kind == "refused", first=not standing.before)
+        return Fate("queued", wait=0, burnt=False, refused=outcome.kind == "refused", counts=standing.counts)
     match outcome.kind:
         case "sent":
             return Fate("sent")
         case "refused" if standing.verdict.rate and standing.since < retries.LIFETIME:
             pass
         case "refused" | "sender":
-            return Fate("bounced", reason=outcome.reason or "uncategorized", first=not standing.before)
+            return Fate("bounced", reason=outcome.reason or "uncategorized", counts=standing.counts)
         case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
         case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
@@ -114,7 +114,7 @@ def fate(
         wait=retry.wait.total_seconds(),
         burnt=retry.burnt,
         refused=refused,
-        first=not standing.before,
+        counts=standing.counts,
     )
 
 
@@ -321,7 +321,7 @@ async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[i
             again[letter.campaign_id, letter.provider] += 1
         if end.state != "sent" and outcome.phase in BEFORE_DATA:
             back[letter.domain_id, letter.egress, letter.provider, letter.bucket] += 1
-        if (what := warmup_tally.said(outcome, first=end.first)) is not None:
+        if (what := warmup_tally.said(outcome, first=end.counts)) is not None:
             results.append(Result(letter.domain_id, letter.egress, letter.provider, letter.bucket, what))
     for (domain_id, egress, provider, bucket), n in sorted(back.items()):
         await warmup_take.give_back(db, domain_id, egress, provider, bucket, n)

@@ -29,6 +29,11 @@ class Standing(Struct, frozen=True):
     """Whether it was refused before this."""
     verdict: Verdict = Verdict()
 
+    @property
+    def counts(self) -> bool:
+        """Whether the warm-up counts it: each letter's first refusal, but for the sender's set-up."""
+        return not self.before and not self.verdict.set_up
+
 
 FRESH: Final = Standing()
 

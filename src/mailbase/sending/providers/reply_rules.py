@@ -39,6 +39,8 @@ class Verdict(Struct, frozen=True):
     held: timedelta | None = None
     """How long that is still; for what was refused for good, or stops domains, no less than the rule's window: by then this
     refusal counts no more, so one letter that comes back again and again never makes up a rule's number by itself."""
+    set_up: bool = False
+    """It was about the sender's set-up: a matter of DNS, over when that is put right, and no sign of anything else."""
     stopped: bool = False
     """The domain it came from is stopped for such refusals: it waits until the domain is resumed."""
 
@@ -143,7 +145,7 @@ async def notice_all(
     for n in about_us:
         until, left = ends.get(refusals[n].provider, (None, None))
         held = max((wait for wait in (left, windows.get(n)) if wait is not None), default=None)
-        verdicts[n] = Verdict(True, until, held, stopping.get(n) in stopped)
+        verdicts[n] = Verdict(True, until, held, n in stopping, stopping.get(n) in stopped)
     return verdicts
 
 
