@@ -127,7 +127,7 @@ _OTHERS = _stems(
     "sender senders sending from mailfrom helo ehlo client ip ips reverse ptr rdns spf dkim dmarc relay* host hosts hostname server your"
     " envelope return source header headers syntax command connection connect socket timeout timed login password credential* certificate tls"
     " absender* expediteur* remitente* mittente* remetente* afzender* avsandar* отправител* nadawc* odesilatel* list whitelist policy permission*"
-    " message messages mail subject attachment* file virus spam content quota full limit limits too hour hours temporarily vorubergehend"
+    " message messages mail reputation score authentication subject attachment* file virus spam content quota full limit limits too hour hours temporarily vorubergehend"
 )
 _FOLLOW = _stems(
     "error* reason* command* problem* status host* client* sender* failure* code* option* parameter* protocol method charset encoding issue*"

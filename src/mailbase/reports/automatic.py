@@ -102,6 +102,12 @@ def failure(mail: Part) -> bool:
     return FAILURE.said_in(plain(mail.first("subject")))
 
 
+def from_list(mail: Part) -> bool:
+    """Whether a list or a newsletter sent it (RFC 2369); what its manager writes itself says so."""
+    fields = mail.fields
+    return ("list-unsubscribe" in fields or "list-post" in fields) and "x-list-administrivia" not in fields
+
+
 def challenge(mail: Part, notice: str) -> bool:
     """Whether somebody's filter wants the sender to prove that it is human."""
     return CHALLENGE.said_in(plain(mail.first("subject"))) or CHALLENGE.said_in(plain(notice))

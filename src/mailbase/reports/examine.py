@@ -11,6 +11,7 @@
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -26,17 +27,19 @@ LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 LONGEST_LEAD = 3000
 MOST_APART = 50
+SHORTEST_SUBJECT = 12
 ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
 """Headers that say whom a report was sent to."""
 
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
 )
+_SUBJECT_WORDS = "subject betreff objet sujet asunto oggetto assunto onderwerp ämne emne aihe temat předmět тема konu tárgy 主题 主題 主旨 件名 제목"
 _SUBJECT = re.compile(
-    r"^[ \t>*|]{0,12}(?:(?:your |ihr )?(?:subject|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|ämne|emne|aihe|temat|předmět|předmet|тема|konu|tárgy|主题|主題|主旨|件名|제목)"
-    r"[ \t]*[:：]|(?:主题|主旨|件名|제목)[ \t])[^\n]*$",
-    re.IGNORECASE | re.MULTILINE,
+    rf"[ \t>*|]{{0,12}}(?:your |ihr )?(?:{'|'.join(_SUBJECT_WORDS.split())})[ \t]*(?:[:：]|(?<=[题題旨名목])[ \t])",
+    re.IGNORECASE,
 )
+_SUBJECT_HEADS = ("your subject", "ihr betreff", *_SUBJECT_WORDS.split())
 """What the letter was called: "unlimited quota, no spam" says nothing of its delivery."""
 
 
@@ -82,6 +85,8 @@ def examine(data: bytes) -> Report:
     notice = _notice(parts)
     notice, quoted = returned.cut(notice)
     letter = letter or quoted
+    if len(subject := letter.part.first("subject")) >= SHORTEST_SUBJECT:
+        notice = notice.replace(subject, " ")
     status = _status(parts, notice)
     complaint = None if status is not None and status.blocks else complaints.find(mail, parts, letter)
     named: list[str] = []
@@ -233,7 +238,7 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     if automatic.receipt(parts):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="delivered", reason="displayed")]
     machine = automatic.from_machine(mail)
-    failure = automatic.failure(mail)
+    failure = automatic.failure(mail) and (machine or bool(letter) or not automatic.from_list(mail))
     lead = _lead(notice)
     words = plain(lead)
     if not failure and automatic.vacation(mail) and not (machine and automatic.FAILURE.said_in(words)):
@@ -241,8 +246,9 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     if not (status_of(lead) or failure) and automatic.challenge(mail, lead):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="challenge")]
     verdict = weigh(code_of(lead), status_of(lead), lead, final=True)
-    speaks = bool(letter) + bool(code_of(lead)) + bool(status_of(lead)) + automatic.FAILURE.said_in(words)
-    silent = verdict.reason == "uncategorized"
+    speaks = bool(letter) + bool(code_of(lead) or status_of(lead)) + automatic.FAILURE.said_in(words)
+    # What blames the sender stands in reports of other kinds too, of authentication for instance.
+    silent = verdict.reason == "uncategorized" or (verdict.cls == "block" and not speaks)
     # People write of missing mailboxes too: without a server's name or subject it takes two signs.
     late = automatic.delayed(mail, lead)
     if (
@@ -296,8 +302,16 @@ def _somebody(people: list[str]) -> list[str | None]:
     return [*people] or [None]
 
 
+@lru_cache(maxsize=16)
 def _lead(notice: str) -> str:
-    return _SUBJECT.sub("", refusals(notice[:LONGEST_NOTICE]))[:LONGEST_LEAD].strip()
+    """Return the beginning of what a server wrote, without sessions and the letter's subject."""
+    said = refusals(notice[:LONGEST_NOTICE])[: 2 * LONGEST_LEAD]
+    lines = [
+        line
+        for line in said.split("\n")
+        if not (line.lstrip(" \t>*|")[:16].lower().startswith(_SUBJECT_HEADS) and _SUBJECT.match(line))
+    ]
+    return "\n".join(lines)[:LONGEST_LEAD].strip()
 
 
 def _first(values: list[str]) -> str | None:
