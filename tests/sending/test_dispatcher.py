@@ -20,7 +20,7 @@ from smtp_peer import SmtpPeer
 
 
 async def test_a_relay_that_refuses_us_stops_and_says_why(db, database_url, tmp_path):
-    """A refusal at the greeting loses nothing and burns no attempt; when the relay takes letters again they go out."""
+    """A refusal at the greeting loses nothing and burns no attempt, and is asked for once a stop; when the relay takes letters again they go out."""
     domain_id = await add_domain(db)
     campaign_id = await add_campaign(db, domain_id, await add_people(db, 30))
     async with SmtpPeer({"greeting": "554 5.7.1 your account is closed"}) as peer:
@@ -30,6 +30,7 @@ async def test_a_relay_that_refuses_us_stops_and_says_why(db, database_url, tmp_
             assert row["name"] == "relay"
             assert "your account is closed" in row["reason"]
             assert await db.fetchval("SELECT max(attempts) FROM deliveries") == 0
+            assert peer.connections <= 4
             peer.answers["greeting"] = "220 welcome back"
             await wait_for(lambda: is_final(db, campaign_id))
             assert await states(db, campaign_id) == {"sent": 30}

@@ -42,6 +42,7 @@ BESIDE: Final = 16
 """Letters that are composed in one go while a lane that goes first has letters: it waits for no more than these."""
 IDLE: Final = 2.0
 STOPPED: Final = 1.0
+ANSWER: Final = 5.0
 GRACE: Final = 12.0
 
 
@@ -165,7 +166,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Take nothing new; :meth:`run` returns when what is on its way has arrived."""
-        self._stopping = True
+        self._stopping, self._probing = True, False
         self._wake.set()
         self._room.set()
 
@@ -206,6 +207,11 @@ class Dispatcher:
         return min(self._pace.batch, BESIDE) if beside else self._pace.batch
 
     async def _look_at_egress(self) -> bool:
+        # A probe is answered, and a refusal written down, before we ask again: a login refused time after time locks the account.
+        late = boottime() + ANSWER
+        while self._probing and (self._handed or self._recorder.waiting) and boottime() < late:
+            self._room.clear()
+            await self._wait(self._room, 0.05)
         async with self._pool.acquire() as db:
             state = await egress.get(db, self._transport.name)
         self._probing = state.failures > 0
@@ -326,6 +332,7 @@ class Dispatcher:
             self._journal.answered(letter.id, letter.fence, taken=outcome.kind == "sent")
         self._recorder.put(letter, outcome)
         if outcome.kind == "relay":
+            self._probing = True
             self._abandon()
         self._room.set()
 
