@@ -240,6 +240,15 @@ async def test_what_a_person_lets_go_on_goes_on(db):
     assert (await judged(db, later + timedelta(hours=1, minutes=6)))[0] == "paused"
 
 
+async def test_silence_is_counted_for_as_long_as_the_rules_say(db):
+    """A key that begins again only after sixty quiet days does, though what it took is forgotten after forty."""
+    domain_id = await add_domain(db, preset="standard", rules={"restart_days": 60})
+    await send(db, domain_id, NOON, sent=100)
+    await db.execute("UPDATE warmup_keys SET level = 30")
+    levels = [(await judged(db, NOON + timedelta(days=day)))[1] for day in (1, 30, 45, 59, 61)]
+    assert levels == [30, 26, 24, 22, 1]
+
+
 async def test_a_hold_keeps_the_level_for_a_day(db):
     """Two in a hundred bounced: the full day does not raise the level; the next good one does."""
     domain_id = await add_domain(db, preset="standard")

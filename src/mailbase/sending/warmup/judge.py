@@ -38,8 +38,12 @@ WHERE (watched_at IS NULL OR watched_at <= COALESCE($1, now()) - $2::interval OR
 ORDER BY warmups.domain_id
 """
 
+# The last letters of a key stay: they say how long it has been silent.
 FORGET = """
-DELETE FROM allowances WHERE bucket < COALESCE($1, now()) - interval '40 days'
+DELETE FROM allowances AS old WHERE bucket < COALESCE($1, now()) - interval '40 days' AND EXISTS (
+    SELECT FROM allowances AS later WHERE later.domain_id = old.domain_id AND later.provider = old.provider AND later.egress = old.egress
+        AND later.bucket > old.bucket AND later.taken > 0
+)
 """
 
 
