@@ -22,7 +22,11 @@ ADDRESS: Final = "@"
 _ADDRESS = re.compile(r"[^\s<>()\[\]{}\"',;:=]{1,128}@[^\s<>()\[\]{}\"',;:=]{1,128}")
 _NAME = re.compile(r"(?:https?://|www\.)\S+|\b(?:[\w-]{1,63}\.){1,9}[a-z][\w-]{1,23}\b|\d[\d.:/-]*\d")
 _APOSTROPHE = re.compile(r"['’](?=(?:t|s|re|ve|ll|d|m)\b)")
-_WORD = re.compile(r"[^\W_]+|@")
+_WORD = re.compile(r"[^\W_]+|[@.,;:!?()\[\]]")
+_BREAKS: Final = frozenset(".,;:!?()[]")
+"""What follows one of them is another matter."""
+_REPLY = re.compile(r"(?<![\w.:/-])[45]\d\d[ -](?=\S)")
+"""Where the server's own words begin: before them stands who says so."""
 
 
 def _stems(words: str) -> re.Pattern[str]:
@@ -149,7 +153,8 @@ def absent(text: str) -> str | None:
         return None
     if not text.isascii() and _EASTERN.search(text):
         return "invalid_recipient"
-    words = _words(text)
+    reply = _REPLY.search(text)
+    words = _words(text[reply.end() :] if reply else text)
     for at, word in enumerate(words):
         found = _predicate(words, at, word)
         if found is None:
@@ -158,7 +163,8 @@ def absent(text: str) -> str | None:
         if end < len(words) and _FOLLOW.match(words[end]):
             continue
         after = words[end : end + AFTER]
-        if any(map(_OTHERS.match, [*words[max(0, at - NEAR) : at], *after])):
+        broken = next((n for n, token in enumerate(after) if token in _BREAKS), AFTER)
+        if any(map(_OTHERS.match, [*words[max(0, at - NEAR) : at], *after[:broken]])):
             continue
         near = [*words[max(0, at - BEFORE) : at], *after]
         if any(map(_DOMAIN.match, near)) and reason == "invalid_recipient":

@@ -38,6 +38,10 @@ _UNKNOWN_WHAT = re.compile(
     r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client(?! (?:host|ip|address|name))|problem|cause)\b"
 )
 _SAID = re.compile(r"\b(?:said|reason|error message|diagnostic|server (?:replied|response|returned))\b[^\n:.]{0,12}:")
+_ADVICE = re.compile(
+    r"(?:check|verify|correct|confirm)[^.;\n]{3,80} (?:and|then|before) (?:please )?(?:re-?try|(?:try|send|resend)[^.;]{0,30} again|resend)\w*"
+)
+"""What to do about it is no reason: "check the address and try again" does not mean that it will be better later."""
 _SPEAKER = re.compile(r"\bhost [a-z0-9._\-]{1,255} ?\[[0-9a-f.:]{2,45}\](?::\d{1,5})?")
 """Who says what follows: without its name, "host … unknown" would be about the host."""
 STOP = "zstopz"
@@ -88,6 +92,8 @@ def _without_asides(text: str) -> str:
         text = _UNKNOWN_WHAT.sub(" ", text)
     # What follows these words is the reason; the words themselves are none.
     text = text.replace("recipient address rejected", "recipient declined")
+    if "again" in text or "resend" in text:
+        text = _ADVICE.sub(" ", text)
     if "in reply to" in text:
         text = _IN_REPLY.sub(" ", text)
     if "sender" in text:
