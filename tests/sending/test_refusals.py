@@ -109,19 +109,20 @@ async def test_two_days_of_refusals_are_enough(db, google):
     await assert_counters(db, google[0])
 
 
-async def test_authentication_refused_stops_the_campaign(db, google):
+@pytest.mark.parametrize("text", [UNAUTHENTICATED, "421 4.7.32 The From: header is not aligned with SPF or DKIM."])
+async def test_authentication_refused_stops_the_campaign(db, google, text):
     """One 5.7.26 and nothing more of that domain is leased or marked until a person resumes it; then that letter goes out, too.
 
     It was never a matter of the name, so no warm-up is slowed for it.
     """
     campaign_id, domain_id = google
     await db.execute("UPDATE warmups SET preset = 'standard'")
-    ids = await hand_over(db, google, UNAUTHENTICATED)
-    assert await db.fetchval("SELECT sum(blocked) FROM allowances") == 0
+    ids = await hand_over(db, google, text)
+    assert await db.fetchval("SELECT sum(blocked + deferred) FROM allowances") == 0
     assert [(row["state"], row["attempts"]) for row in await rows(db, ids)] == [("queued", 0)]
     assert await db.fetchval("SELECT count(*) FROM bounces") == 0
     stop = await domain_stops.get(db, domain_id)
-    assert UNAUTHENTICATED in stop.reason
+    assert text in stop.reason
     assert await waiting.due(db, now=START) == []
     fence, letters = await leases.lease_campaign(
         db, campaign_id, 1, egress="mx", now=START, lease=timedelta(minutes=1), lanes=[waiting.Lane("google", 1)]

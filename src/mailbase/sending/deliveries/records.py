@@ -87,7 +87,7 @@ def fate(
     if letter.failure is not None:
         return Fate("failed", reason="content")
     if _ours(letter, outcome, standing):
-        return Fate("queued", wait=0, burnt=False, refused=outcome.kind == "refused", counts=standing.counts)
+        return Fate("queued", wait=0, burnt=False, refused=standing.verdict.stopped, counts=standing.counts)
     match outcome.kind:
         case "sent":
             return Fate("sent")
@@ -120,7 +120,7 @@ def fate(
 
 def _ours(letter: Handed, outcome: Outcome, standing: Standing) -> bool:
     """Tell a refusal of us, or of our domain, which is stopped for it: no letter is to blame, and none leaves until that is over."""
-    of_domain = outcome.kind == "sender" or (outcome.kind == "refused" and standing.verdict.stopped)
+    of_domain = outcome.kind == "sender" or standing.verdict.stopped
     return outcome.kind == "relay" or (of_domain and letter.campaign_id is not None)
 
 
