@@ -20,3 +20,6 @@ ALTER TABLE warmup_keys
 -- Who refuses a sender that is not authenticated, in the words of those who made them, whoever says them.
 INSERT INTO reply_rules (pattern, threshold, window_seconds, stop_domain, duration_seconds, advice, sample) VALUES
     ('sender is unauthenticated|does not meet the required authentication level', 1, 3600, true, 86400, 'SPF, DKIM or DMARC did not pass there. Put the DNS records right, verify the domain, then resume it.', '550 5.7.515 Access denied, sending domain news.example does not meet the required authentication level.');
+-- Of a large provider one such refusal is enough; of anybody else three, for one odd host may read DNS wrongly.
+INSERT INTO reply_rules (providers, pattern, threshold, window_seconds, stop_domain, duration_seconds, advice, sample) VALUES
+    ('{apple,comcast,free,gmx,laposte,mailru,microsoft,microsoft365,orange,telekom,yahoo,yahoo_japan,yandex}', '[45]\.7\.26\M', 1, 3600, true, 86400, 'SPF and DKIM both failed there (RFC 7372). Look at the domain''s DNS records, verify the domain, then resume it.', '550 5.7.26 Multiple authentication checks failed for this message');
