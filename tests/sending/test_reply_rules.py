@@ -10,7 +10,7 @@ from mailbase.sending.outcomes import Outcome
 from mailbase.sending.providers import domain_stops, overrides, reply_rule_table
 from mailbase.sending.providers.reply_rule_table import Change
 from mailbase.sending.providers.reply_rules import Refusal, notice, notice_all, said
-from mailbase.sending.smtp.replies import enhanced_status
+from mailbase.sending.smtp.replies import classify, enhanced_status
 from sending.sending_kit import add_domain
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -65,6 +65,14 @@ async def test_every_rule_acts_on_its_sample(db):
             ):
                 assert getattr(override, field) == getattr(rule, field)
             assert verdict.until >= override.expires_at
+
+
+async def test_no_sample_is_held_against_the_reader(db):
+    """What a rule takes for the sender's matter the classifier never calls a dead address: else no rule would hear of it."""
+    for rule in await reply_rule_table.page(db, before=2**62, limit=1000):
+        outcome = heard(rule.sample)
+        for phase in ("rcpt", "content"):
+            assert classify(outcome.code, outcome.enhanced, outcome.reply, phase)[0] != "hard", rule.sample
 
 
 async def test_every_provider_of_a_rule_is_in_the_table(db):
