@@ -57,7 +57,7 @@ FAILURE: Final = Phrases(
     "fail* … deliver*", "failure notice", "fail* … mail", "fail* … message", "returned", "returned mail", "returned email", "returned e-mail", "returned message",
     "mail system", "mail delivery", "mail could not", "mail error", "mail failure", "message failure", "could not be delivered", "couldn't be delivered", "could not be sent", "couldn't be sent",
     "non-deliver*", "not deliver*", "nondeliver*", "message status", "message rejected", "message blocked", "was blocked", "been blocked", "quarantin*", "message bounced", "rejected", "bounce*", "ndr", "ndn",
-    "warning … not", "unzustellbar*", "nicht zugestellt", "zustell*", "rückläufer*", "échec*", "non remis*", "non distribu*", "non délivr*", "non recapit*", "non consegn*",
+    "fatal errors", "transcript of session", "warning … not", "unzustellbar*", "nicht zugestellt", "zustell*", "rückläufer*", "échec*", "non remis*", "non distribu*", "non délivr*", "non recapit*", "non consegn*",
     "retour de courrier", "no se puede", "no se pudo", "no entreg*", "devuelt*", "error de entrega", "mancata consegna", "mancata ricezione", "recapito",
     "falha*", "não entregue", "devolv*", "onbestelbaar", "niet bezorgd", "niet afgeleverd", "недостав*", "не может быть доставл*", "не удалось доставить", "не доставлен*", "ошибка доставки", "возврат",
     "niedostarcz*", "zwrot", "nedoruč*", "teslim edilem*", "iletilem*", "kézbesítetlen", "olevererbar*", "inte leverera*", "nesikerült", "nedostavljen*", "ei voitu toimittaa", "nu a putut fi livrat", "δεν παραδόθηκε", "ikke lever*",

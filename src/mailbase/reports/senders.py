@@ -18,7 +18,7 @@ _TRIGGER_WORDS: Final = (
 _TRIGGERS: Final = frozenset(_TRIGGER_WORDS.split())
 _THING: Final = (
     r"(?:(?:own|email|mail|smtp|ip|host|dns|domain|mailbox|account|server|user|return|envelope|sender|sending) ){0,2}"
-    r"(?:address(?:es)?|domains?|mailbox|accounts?|hosts?|hostname|ips?|servers?|mta|systems?|name|user)"
+    r"(?:address(?:es)?|domains?|mailbox|accounts?|hosts?|hostname|ips?|(?:mail)?servers?|mta|systems?|name|user)"
 )
 _SENDER: Final = (
     rf"(?:(?:your|sending|originating|connecting|source|originator|author(?: s)?) {_THING}"
@@ -34,7 +34,7 @@ _SMALL: Final = (
 _WRONG: Final = (
     r" (?:unknown|invalid|rejected|refused|denied|failed|not (?:found|known|valid|exist\w*|recogni[sz]ed|registered|listed|resolv\w+|verif\w+"
     r"|active|defined)|(?:does|do|did)(?:nt| not) (?:exist|resolve|have|accept)|nonexist\w*|non exist\w*|disabled|deactivated|inactive"
-    r"|suspended|closed|expired|deleted|removed|undefined|missing|unverified|unresolvable|could(?:nt| not)|can(?:t|not| not)|no longer"
+    r"|suspended|closed|expired|deleted|removed|undefined|missing|unverified|unresolvable|could(?:nt| not)|can(?:t|not| not)|must|no longer"
     r"|has no|no (?:a|mx|such|dns|valid)|unbekannt\w*|existiert nicht|ungultig\w*|nicht (?:gefunden|gultig|bekannt)|abgelehnt|inconnue?"
     r"|invalide|inexistante?|introuvable|n existe|desconocid\w|no existe|inexistente|invalid[oa]|sconosciut\w|non esiste|desconhecid\w"
     r"|nao existe|onbekend\w*|bestaat niet|ongeldig\w*|неизвест\w*|не (?:существу\w+|найден\w*)|nieznan\w*|nie istnieje|neexistuje|neznam\w*) "
