@@ -62,7 +62,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(zone=None, *, pool=None, port=None, context=None, policy_port=None, providers=None, **kw):
+async def world(zone=None, *, pool=None, port=None, sources=(), context=None, policy_port=None, providers=None, **kw):
     """Yield a :class:`World`; ``context`` verifies mail hosts and policy servers."""
     port = port or free_port()
     async with DnsServer(zone) as dns:
@@ -77,7 +77,12 @@ async def world(zone=None, *, pool=None, port=None, context=None, policy_port=No
             directory.outgoing._resolver = elsewhere
         options = {"allow_private": True, "timeouts": QUICK, "random": random.Random(1), **kw}
         transport = MxTransport(
-            Mx(port=port), directory, providers or Table(), hostname="mail.shop.example", context=context, **options
+            Mx(sources=sources, port=port),
+            directory,
+            providers or Table(),
+            hostname="mail.shop.example",
+            context=context,
+            **options,
         )
         try:
             yield World(dns.zone, transport, port, dns, directory)

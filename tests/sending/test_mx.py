@@ -13,11 +13,13 @@ import pytest
 import trustme
 
 from mailbase.audience import addresses
+from mailbase.config import Settings
 from mailbase.db import connect
 from mailbase.letters.content import Sender
 from mailbase.sending.deliveries import leases
 from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.messages import NewMessage
+from mailbase.sending.dispatch.transport import ways
 from mailbase.sending.mx import parts
 from mailbase.sending.mx.dial import Dialer, opportunistic
 from mailbase.sending.mx.mx_dns import DnsMxResolver, forget_old
@@ -508,6 +510,35 @@ async def test_a_source_address_is_used_and_named():
         (outcome,) = await place.send(envelope())
         assert (outcome.kind, outcome.phase) == ("relay", "connect")
         assert "192.0.2.77" in outcome.reply
+
+
+async def test_a_host_of_another_kind_of_address_is_left_to_another_source():
+    """With sources of both kinds a letter that the one cannot bring comes back at once for the other, and no more of its provider is taken here."""
+    zone = hosts("four.example", "127.0.0.1") | hosts("six.example", "::1")
+    both = {"sources": ("::1", "127.0.0.1")}
+    async with world(zone, source="::1", **both) as place, peer(place, "::1") as server, peer(place) as other:
+        (outcome,) = await place.send(envelope("a@four.example"))
+        assert (outcome.kind, outcome.reason, outcome.free, outcome.retry_after) == ("deferred", "busy", True, 1)
+        assert "site:four.example" in place.transport.full()
+        way = place.transport.urgent()
+        assert way.full() == {"site:four.example"}
+        await way.close()
+        assert (await place.send(envelope("a@six.example")))[0].kind == "sent"
+        assert (len(server.letters), other.connections) == (1, 0)
+    async with world(zone, source="::1", sources=("::1",)) as alone, peer(alone):
+        (outcome,) = await alone.send(envelope("a@four.example"))
+        assert (outcome.reason, outcome.free) == ("unreachable", False)
+
+
+def test_messages_leave_from_the_first_source_of_each_kind(tmp_path):
+    """So that a message reaches a host that has one kind of address only."""
+    urls = {
+        "mx:?source=192.0.2.1&source=192.0.2.2&source=2001:db8::1": {"mx:192.0.2.1", "mx:2001:db8::1"},
+        "mx:": {"mx"},
+    }
+    for url, expected in urls.items():
+        settings = Settings.from_env({"MAILBASE_SMTP_URL": url, "MAILBASE_DATA_DIR": str(tmp_path)})
+        assert ways(settings, None, Table()).messages.keys() == expected
 
 
 async def test_cancelled_and_closed_letters_have_an_outcome():

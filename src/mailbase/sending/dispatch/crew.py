@@ -154,7 +154,7 @@ class Crew:
         out = ways(self._settings, self._pool, self._providers, parts=self._parts)
         host = self._settings.smtp.host if self._settings.smtp else None
         for way in out.campaigns:
-            self._hire(way.name, [out.messages] if way is out.campaigns[0] else [], way, host)
+            self._hire(way.name, [out.messages[way.name]] if way.name in out.messages else [], way, host)
         self._own = list(self._ways)
         try:
             while not stop.is_set():
@@ -253,4 +253,7 @@ class Crew:
             return None
         weights = dict.fromkeys(self._own, OWN_WEIGHT) | {name: relay.weight for name, relay in named.items()}
         stopped = {row["name"] for row in await db.fetch(STOPPED)}
-        return relay_shares.share(weights, weights.keys() - stopped)
+        divided = relay_shares.share(weights, weights.keys() - stopped)
+        # Source addresses take what is theirs together: not each can connect to every host.
+        ours = [part for name in self._own for part in divided.get(name, ())]
+        return divided | {name: tuple(ours) for name in self._own if name in divided}

@@ -1,7 +1,7 @@
 """Where a finished letter goes: a relay over SMTP, the recipients' own servers, or the outbox."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -43,8 +43,8 @@ class Transport(Protocol):
 class Ways(msgspec.Struct, frozen=True):
     """The ways out of one worker."""
 
-    messages: Transport
-    """For letters that wait for no campaign."""
+    messages: Mapping[str, Transport]
+    """For letters that wait for no campaign, by the way out's name."""
     campaigns: Sequence[Transport]
     """One or more; each is counted by the warm-up on its own."""
 
@@ -87,16 +87,22 @@ def ways(settings: Settings, pool: Pool, providers: Providers, *, parts: Parts |
     relay = settings.smtp
     if settings.mx is not None:
         found = mx_transports(settings, pool, providers, parts=parts)
-        return Ways(found[0].urgent(), found)
+        # Of each kind of address the first: a host may have no other.
+        of_kind = {
+            ":" in (source or ""): way
+            for way, source in reversed(list(zip(found, settings.mx.sources or (None,), strict=True)))
+        }
+        return Ways({way.name: way.urgent() for way in of_kind.values()}, found)
     if relay is None:
-        return Ways(from_settings(settings), [from_settings(settings)])
+        many = from_settings(settings)
+        return Ways({many.name: from_settings(settings)}, [many])
     # The system's authorities take a third of a second to read: once, and only where there is TLS.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if relay.tls == "none" else ssl.create_default_context()
 
     few, many = (
         SmtpTransport(part, hostname=settings.hostname, context=context) for part in parts_of(relay, settings.workers)
     )
-    return Ways(few, [many])
+    return Ways({many.name: few}, [many])
 
 
 def parts_of(relay: Relay, workers: int) -> tuple[Relay, Relay]:

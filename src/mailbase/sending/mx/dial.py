@@ -72,6 +72,10 @@ class Silent(SessionError):
     """Nobody said anything there in their time."""
 
 
+class Elsewhere(Exception):
+    """Its hosts have no address of our source's kind, and another source of ours is of theirs."""
+
+
 class NotOurs(Exception):
     """The source address is not one of this machine's."""
 
@@ -147,15 +151,16 @@ class Dialer:
 
     def __init__(
         self, answers: Answers, broken: BrokenTls, *, hostname: str, port: int, source: str | None, private: bool,
-        context: ssl.SSLContext, timeouts: Timeouts, random: Random,
+        context: ssl.SSLContext, timeouts: Timeouts, random: Random, mixed: bool = False,
     ) -> None:  # fmt: skip
-        """``context`` verifies, where that is demanded; ``private``: mail may go to private addresses."""
+        """``context`` verifies, where that is demanded; ``private``: mail may go to private addresses; ``mixed``: there are sources of both kinds."""
         self._answers = answers
         self._broken = broken
         self._hostname = hostname
         self._port = port
         self._source = source
         self._private = private
+        self._mixed = mixed
         self._verifying = context
         self._believing = opportunistic()
         self._timeouts = timeouts
@@ -168,17 +173,20 @@ class Dialer:
         Raises:
             TurnedAway: one said that it is us.
             Unreached: none could be used.
+            Elsewhere: none has an address of our kind.
             NotOurs: the source address is not one of this machine's.
 
         """
         trouble = SessionError("connect", "none of its mail hosts has an address that mail can be sent to")
         reason = "unreachable"
         silent = 0
+        ours = theirs = False
         for host in self._in_order(route.hosts):
             if silent >= MOST_SILENT:
                 break
             try:
-                addresses = await self._addresses(host.name)
+                addresses, others = await self._addresses(host.name)
+                ours, theirs = ours or bool(addresses), theirs or others
             except Unanswered as error:
                 trouble, reason = SessionError("connect", f"DNS does not answer about {host.name}: {error}"), "dns"
                 continue
@@ -194,23 +202,28 @@ class Dialer:
                         break
                     if error.phase in {"greeting", "ehlo"} and error.code:
                         break  # the host has spoken, its other addresses would say the same
+        if theirs and not ours and self._mixed:
+            raise Elsewhere
         raise Unreached("mta_sts" if reason == "tls" and route.verified else reason, trouble)
 
     def _in_order(self, hosts: Sequence[Host]) -> list[Host]:
         """Return hosts by preference, equal ones in any order (RFC 5321 § 5.1)."""
         return sorted(hosts, key=lambda host: (host.preference, self._random.random()))
 
-    async def _addresses(self, host: str) -> list[str]:
+    async def _addresses(self, host: str) -> tuple[list[str], bool]:
+        """Return a host's addresses as we try them, and whether it has others, to which our source cannot connect."""
         found = [ip_address(text) for text in (await self._answers.get(host, "ADDRESS")).answers]
+        found = [address for address in found if self._private or is_public(address)]
+        whole = len(found)
         if self._source is not None:
             version = ip_address(self._source).version
             found = [address for address in found if address.version == version]
-        if not self._private:
-            found = [address for address in found if is_public(address)]
+        others = len(found) < whole
         self._random.shuffle(found)
         # IPv4 first: its reputation and reverse name are what most senders have looked after. The last place is for the other kind.
         found.sort(key=lambda address: address.version)
-        return [str(address) for address in (*found[: MOST_ADDRESSES - 1], *found[MOST_ADDRESSES - 1 :][-1:])]
+        tried = (*found[: MOST_ADDRESSES - 1], *found[MOST_ADDRESSES - 1 :][-1:])
+        return [str(address) for address in tried], others
 
     async def _open(self, host: str, address: str, demand: Demand, make: Callable[[], Connection]) -> Open:
         now = asyncio.get_running_loop().time()

@@ -30,8 +30,12 @@ LONGEST_PAUSE: Final = 300.0
 REOPEN_AFTER: Final = 2.0
 LOOK: Final = 1.0
 """Seconds between two looks at a lane's limits."""
+FOREIGN: Final = 600.0
+"""Seconds for which what only another of our source addresses can connect to is left to that one."""
 BUSY: Final = (2, 60)
 """Seconds, shortest and longest, until a letter that found no room comes again."""
+
+FROM_ELSEWHERE: Final = "its mail hosts can be reached from another of our addresses only"
 
 
 class Lane:
@@ -53,6 +57,7 @@ class Lane:
         self._reopen_at = 0.0
         self._failures = 0
         self._why = ("", 0)
+        self._foreign_until = 0.0
         self._others_have_it = False
         """The provider takes fewer connections than there are workers, and none is ours."""
         self._surplus = False
@@ -99,6 +104,11 @@ class Lane:
         return max(self._paused_until - self._loop.time(), 0.0)
 
     @property
+    def foreign(self) -> bool:
+        """Whether its letters leave from another of our source addresses."""
+        return self._foreign_until > self._loop.time()
+
+    @property
     def waiting(self) -> int:
         """Letters that wait for their turn."""
         return sum(site.waiting for site in self.sites.values())
@@ -111,7 +121,7 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether more letters would only come back."""
-        return bool(self.paused or self.suspended or self._others_have_it) or self.waiting >= max(
+        return bool(self.paused or self.suspended or self._others_have_it or self.foreign) or self.waiting >= max(
             self.rate * HOLD / 2, 4 * self._concurrency.limit
         )
 
@@ -135,6 +145,8 @@ class Lane:
         elif self._others_have_it:
             wait = 0 if ticket.urgent else BUSY[0]
             ticket.defer("busy", f"other workers have the connections to {self.name}", wait, free=True)
+        elif self.foreign:
+            ticket.defer("busy", FROM_ELSEWHERE, 0, free=True)
         else:
             site = self.sites.get(route.site)
             if site is None:
@@ -274,6 +286,13 @@ class Lane:
         for site in list(self.sites.values()):
             for ticket in site.empty():
                 ticket.defer("turned_away", why, seconds, free=True, code=code)
+
+    def not_from_here(self) -> None:
+        """Leave it to another of our source addresses for a while; letters that wait go back."""
+        self._foreign_until = self._loop.time() + FOREIGN
+        for site in list(self.sites.values()):
+            for ticket in site.empty():
+                ticket.defer("busy", FROM_ELSEWHERE, 0, free=True)
 
     # The end.
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from mailbase.sending.mx.dial import Demand, Dialer, NotOurs, Open, TurnedAway, Unreached
+from mailbase.sending.mx.dial import Demand, Dialer, Elsewhere, NotOurs, Open, TurnedAway, Unreached
 from mailbase.sending.mx.parts import Parts
 from mailbase.sending.mx.route import Route
 from mailbase.sending.outcomes import Envelope, Outcome
@@ -120,6 +120,9 @@ class Keeper(Protocol):
 
     def pause(self, why: str, code: int, asked: int | None = None) -> None:
         """Keep away for a while."""
+
+    def not_from_here(self) -> None:
+        """Note that another of our source addresses is the one for it."""
 
 
 class Site:
@@ -300,6 +303,9 @@ class Site:
         except Unreached as failure:
             self._opened()
             self._failed(failure)
+        except Elsewhere:
+            self._opened()
+            lane.not_from_here()
         except NotOurs as error:
             self._opened()
             for ticket in self.empty():

@@ -10,6 +10,7 @@ wait for no campaign.
 import asyncio
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_address
 from random import Random
 from typing import Final
 
@@ -67,6 +68,7 @@ class MxTransport:
         allow_private: bool = False, context: ssl.SSLContext | None = None, timeouts: Timeouts | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         """``hostname`` is our EHLO name; ``parts``: ours of every provider's limits; ``context`` verifies where that is demanded."""
+        versions = {ip_address(one).version for one in mx.sources}
         self.name = f"mx:{source}" if source else "mx"
         self.timeouts = timeouts or Timeouts()
         self.parts = parts or Parts()
@@ -74,6 +76,7 @@ class MxTransport:
         self.dialer = Dialer(
             directory.answers, directory.broken, hostname=hostname, port=mx.port, source=source, private=allow_private,
             context=context or ssl.create_default_context(), timeouts=self.timeouts, random=random or Random(),  # noqa: S311  (spreads load)
+            mixed=len(versions) > 1,
         )  # fmt: skip
         self._directory = directory
         self._providers = providers
@@ -107,13 +110,13 @@ class MxTransport:
         return self._providers.suspended(self.name) | self.others() | busy
 
     def others(self) -> frozenset[str]:
-        """Return the providers all of whose connections are other workers'; ``other``: those of every site, too."""
+        """Return the providers all of whose connections are other workers', or another source's; ``other``: those of every site, too."""
         now = asyncio.get_running_loop().time()
         if now - self._looked >= LOOK:
             self._looked = now
             names = (*self._providers.names, OTHER)
             self._others = frozenset(name for name in names if not self.parts.of(self.limits(name).connections))
-        return self._others
+        return self._others | {name for name, lane in self._lanes.items() if lane.foreign}
 
     def urgent(self) -> "Urgent":
         """Return the same way out for letters that go before all others."""
@@ -238,6 +241,7 @@ class MxTransport:
             if (
                 not lane.sites
                 and not lane.paused
+                and not lane.foreign
                 and now - lane.used > (LANE_KEPT if not name.startswith(SITE) else KEPT)
             ):
                 del self._lanes[name]
