@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused with one line on standard error, 2 wrong use.
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Never, TypeVar, get_args
 
 from mailbase import __version__
 from mailbase.config import Settings
-from mailbase.errors import Invalid, MailbaseError, Unavailable
+from mailbase.errors import Invalid, MailbaseError, Unavailable, harmless
 
 if TYPE_CHECKING:
     from mailbase.db import Connection
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Plain(logging.Formatter):
+    """A message on a line: what mail servers and visitors sent may be in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """Return the message without control characters."""
+        return harmless(super().formatMessage(record))
+
+
 def main(argv: Sequence[str] | None = None) -> Never:
     """Run one command and exit."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Plain())
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except MailbaseError as error:
-        print(f"mailbase: {error.message}", file=sys.stderr)
+        print(f"mailbase: {harmless(error.message)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,8 +16,10 @@ The tree below is the whole of it. Nouns raise these; ``app.py`` alone knows whi
   x ConfigError        a setting stops the start; one line names it                    (no HTTP)
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
@@ -130,3 +132,11 @@ class ConfigError(MailbaseError):
     """A setting is wrong."""
 
     code = "config"
+
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Return strangers' words as they may stand in a log or on a terminal: on one line, moving no cursor."""
+    return CONTROL.sub(" ", text)

@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from mailbase.errors import harmless
+
 Level = Literal["ok", "warning", "wrong"]
 
 ADVICE: Final = "\n         → "
@@ -22,8 +24,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """The finding for people."""
-        return f"{self.level:<8} {self.about}: {self.text}" + (ADVICE + self.advice if self.advice else "")
+        """The finding for people; what a server said may be in it."""
+        return harmless(f"{self.level:<8} {self.about}: {self.text}") + (
+            ADVICE + harmless(self.advice) if self.advice else ""
+        )
 
 
 class Report(Struct, frozen=True):
