@@ -1,19 +1,16 @@
 """What will happen to a campaign, said before a single letter goes out: how many, on which days, done when, held by what."""
 
-from datetime import date, datetime, timedelta
-from typing import Final
+from datetime import date, datetime
 
 from msgspec import Struct
 
 from mailbase.audience import selection
 from mailbase.campaigns import campaigns, plan, progress
+from mailbase.campaigns.campaigns import Held
 from mailbase.campaigns.plan import Day
 from mailbase.db import Connection
 from mailbase.sending.warmup import turns
 from mailbase.sending.warmup.outlook import outlook
-
-LAID_OUT: Final = timedelta(days=30)
-"""So far today's caps are played letter by letter."""
 
 
 class GrowingDay(Struct, frozen=True):
@@ -34,7 +31,7 @@ class Growing(Struct):
 
 
 class Forecast(Struct):
-    """``finishes_at`` is None where some may not go out at all, or nobody is left. ``by_day`` is at today's caps: what leaves on each UTC day."""
+    """``finishes_at`` is None where nothing may go out at all, or nobody is left. ``by_day`` is at today's caps."""
 
     recipients: int
     by_day: list[Day]
@@ -67,7 +64,7 @@ async def forecast(db: Connection, campaign_id: int, *, to_outbox: bool) -> Fore
     if campaign.finished_at is not None:
         left, demand = 0, {}
     allowance = await plan.allowance_of(db, held.domain_id, to_outbox=to_outbox)
-    by_day, finishes_at = await _at_todays_caps(db, held.domain_id, demand, start, gone, to_outbox=to_outbox)
+    by_day, finishes_at = await _at_todays_caps(db, held, demand, start, allowance, to_outbox=to_outbox)
     growing = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=True, gone=gone)
     days = [GrowingDay(day.date, day.count, day.cap, day.by_provider, day.limited_by) for day in growing.days]
     limited_by = []
@@ -92,24 +89,13 @@ async def _waiting(db: Connection, campaign_id: int, left: int) -> tuple[dict[st
 
 
 async def _at_todays_caps(
-    db: Connection, domain_id: int, demand: dict[str, int], start: datetime, gone: dict[str, int], *, to_outbox: bool
+    db: Connection, held: Held, demand: dict[str, int], start: datetime, allowance: plan.Allowance, *, to_outbox: bool
 ) -> tuple[list[Day], datetime | None]:
     left = sum(demand.values())
-    if not left:
-        return [], None
-    frozen = await outlook(db, domain_id, demand, start, to_outbox=to_outbox, grow=False, gone=gone, longest=LAID_OUT)
+    by_total = plan.plan(left, start, allowance)
+    if not left or allowance.limit == 0:
+        return by_total
+    frozen = await outlook(db, held.domain_id, demand, start, to_outbox=to_outbox, grow=False, spread=False)
     days = [Day(day.date, day.count) for day in frozen.days]
-    if frozen.finishes_at is not None:
-        days += _alike(days, left - sum(day.count for day in days))
-    return days, frozen.finishes_at
-
-
-def _alike(days: list[Day], left: int) -> list[Day]:
-    """Return the days after those laid out, each as one of the last week: nothing changes any more at today's caps."""
-    if left <= 0 or not days:
-        return []
-    week = days[-7:]
-    each = max(round(sum(day.count for day in week) / len(week)), 1)
-    number = min(-(-left // each), plan.MAX_WINDOWS)
-    counts = [min(each, left - n * each) for n in range(number)]
-    return [Day(days[-1].date + timedelta(days=n + 1), count) for n, count in enumerate(counts)]
+    # Longer than is played by day, the total cap tells how long.
+    return (days, frozen.finishes_at) if sum(day.count for day in days) == left else by_total

@@ -18,7 +18,7 @@ from mailbase.sending.warmup.rules import TOTAL, UNKNOWN
 from mailbase.sending.warmup.turns import Turn, even
 
 LONGEST: Final = timedelta(days=400)
-"""So far is played; what is left then goes on as in the last week."""
+"""So far is played; what is left then goes on as on the last day."""
 A_SECOND: Final = 100.0
 """Letters a way out takes; only where no cap is slower."""
 FULL: Final = 0.9
@@ -52,17 +52,18 @@ class Plan(Struct, frozen=True):
 class _Window:
     """What one key took, ten minutes by ten minutes."""
 
-    __slots__ = ("day", "key", "recent", "used")
+    __slots__ = ("counts", "day", "key", "recent", "used")
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, counts: timedelta) -> None:
         self.key = key
+        self.counts = counts
         self.day: deque[tuple[datetime, int]] = deque()
         self.recent: deque[tuple[datetime, int]] = deque()
         self.used = 0
 
     def move(self, now: datetime) -> None:
         key = self.key
-        while self.day and self.day[0][0] <= now - DAY:
+        while self.day and self.day[0][0] <= now - self.counts:
             key.day -= self.day.popleft()[1]
         while self.recent and self.recent[0][0] <= now - HOUR:
             key.hour -= self.recent.popleft()[1]
@@ -78,7 +79,7 @@ class _Window:
 
     def expires(self) -> list[datetime]:
         """Return when the oldest that counts for a day, and for an hour, no longer does."""
-        found = [self.day[0][0] + DAY] if self.day else []
+        found = [self.day[0][0] + self.counts] if self.day else []
         return found + ([self.recent[0][0] + HOUR] if self.recent else [])
 
 
@@ -107,16 +108,18 @@ def play(
     taken: Iterable[tuple[str, datetime, int]] = (),
     gone: Mapping[str, int] | None = None,
     grow: bool = True,
-    longest: timedelta = LONGEST,
+    counts: timedelta = DAY,
 ) -> Plan:
     """Play ``demand`` letters by provider from ``start`` on.
 
     ``keys``: where each provider and the total (``*``) stand, with nothing counted yet; ``taken``: what was taken lately, as
     (provider, bucket, letters), oldest first; ``gone``: how many letters of the campaign each had already. Without ``grow`` today's caps hold for ever.
-    ``longest``: so far is played; ``finishes_at`` then goes on as in its last week.
+    ``counts``: how long a letter counts against a day's cap.
     """
     left = gathered(demand)
-    windows = {provider: _Window((keys or {}).get(provider) or Key(provider=provider)) for provider in (TOTAL, *left)}
+    windows = {
+        provider: _Window((keys or {}).get(provider) or Key(provider=provider), counts) for provider in (TOTAL, *left)
+    }
     for provider, bucket, n in taken:
         if provider in windows:
             windows[provider].take(bucket, n, used=n if bucket.date() == start.date() else 0)
@@ -124,7 +127,7 @@ def play(
     days: list[PlannedDay] = []
     today: dict[str, int] = {}
     now, last = start, None
-    while left and now - start < longest:
+    while left and now - start < LONGEST:
         moved = _send(chosen, windows, whole, left, name=name, now=now)
         for provider, n in moved.items():
             today[provider] = today.get(provider, 0) + n

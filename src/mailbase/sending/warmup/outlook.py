@@ -29,14 +29,18 @@ async def outlook(
     *,
     to_outbox: bool,
     grow: bool,
-    longest: timedelta = warmup_model.LONGEST,
+    spread: bool = True,
     gone: Mapping[str, int] | None = None,
 ) -> Plan:
     """Play ``demand`` from ``start`` on, over the domain's ways out by their weights. Without ``grow`` at today's caps.
 
-    ``gone``: how many letters of the campaign each provider had already. ``longest``: how far ahead it is played.
+    ``gone``: how many letters of the campaign each provider had already.
+
+    Without ``spread`` a day's cap may leave at once, whatever the hour allows, and again at the same time of the next.
     """
     chosen = await warmup_take.look(db, domain_id, to_outbox=to_outbox)
+    if not spread and chosen.preset != "fast":
+        chosen = msgspec.structs.replace(chosen, rules=msgspec.structs.replace(chosen.rules, active_hours=1))
     weights = await ways(db, domain_id, to_outbox=to_outbox)
     letters = warmup_model.gathered(demand)
     plans: list[Plan] = []
@@ -57,7 +61,7 @@ async def outlook(
             await asyncio.to_thread(
                 warmup_model.play, chosen, part, start, name=f"{domain_id} {egress}", keys=keys, taken=taken,
                 gone={provider: of(n) for provider, n in (gone or {}).items()}, grow=grow,
-                longest=longest,
+                counts=warmup_model.DAY if spread else timedelta(days=1),
             )
         )  # fmt: skip
     return plans[0] if len(plans) == 1 else _merged(plans)
