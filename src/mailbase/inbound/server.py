@@ -28,9 +28,8 @@ from mailbase.signals.incoming import Mail
 from mailbase.tokens import Tokens
 
 log = logging.getLogger(__name__)
-logging.getLogger("mail.log").setLevel(
-    logging.ERROR
-)  # aiosmtpd's: a line for each command of a stranger that it does not know
+# aiosmtpd writes a line for each command of a stranger that it does not know.
+logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 FRESH: Final = 30.0
 """Seconds for which the list of our domains is believed."""
