@@ -16,7 +16,8 @@ from mailbase.audience import addresses
 from mailbase.config import Settings
 from mailbase.db import connect
 from mailbase.letters.content import Sender
-from mailbase.sending.deliveries import leases
+from mailbase.sending.deliveries import leases, records
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.sending.dispatch.transport import ways
@@ -301,6 +302,24 @@ async def test_421_after_some_letters_costs_no_letter():
             assert {outcome.kind for outcome in outcomes} == {"sent"}
             assert len(server.letters) == 120
             assert server.connections == 3
+
+
+async def test_who_refused_is_told_where_nobody_knew_it_before(db):
+    """A letter to a domain nobody had looked up counts, for the rules on replies, as its provider's, which is found out on the way."""
+    providers = Table()
+    await providers.load(db)
+    zone = {("firm.example", "MX"): ["10 aspmx.l.google.com"], ("aspmx.l.google.com", "A"): ["127.0.0.1"]}
+    unusual = "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address."
+    providers.by_name["google"] = Limits()
+    async with world(zone, providers=providers) as place, peer(place, answers={"DOT": unusual}):
+        (outcome,) = await place.send(envelope("ann@firm.example"))
+        (again,) = await place.send(envelope("bob@firm.example"))
+        (known,) = await place.send(envelope("ann@firm.example", provider="google"))
+    assert [one.provider for one in (outcome, again, known)] == ["google", "google", None]
+    assert (outcome.free, again.free) == (False, True)
+    letter = Handed(1, 1, None, None, None, "other", "ann@firm.example", None, 1, None, egress="mx")
+    await records.record(db, [(letter, outcome)], slot=0, random=random.Random(1))
+    assert await db.fetch("SELECT provider FROM reply_counts") == [("google",)]
 
 
 async def test_a_refused_recipient_is_the_letters_own_affair():

@@ -86,6 +86,8 @@ class Outcome(msgspec.Struct, gc=False):
     free: bool = False
     """True with ``deferred``: nothing was asked about this letter (its provider turned us away, or has no room), so the
     attempt does not count; ``retry_after`` says when to come back. True with ``not_sent``: we held it back ourselves."""
+    provider: str | None = None
+    """Who it was that said so, where the envelope did not know it yet."""
 
 
 OnOutcome = Callable[[Outcome], None]

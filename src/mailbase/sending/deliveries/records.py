@@ -204,7 +204,7 @@ async def record(
         doubted = await db.fetch(AT_LEAST_ONCE, in_doubt) if in_doubt else []
         again = {row["id"]: IN_DOUBT.get(row["reason"], IN_DOUBT[None]) for row in doubted}
         refused = {
-            letter.id: Refusal(letter.provider, letter.domain_id, outcome)
+            letter.id: Refusal(outcome.provider or letter.provider, letter.domain_id, outcome)
             for letter, outcome in results
             if (outcome.kind in REFUSED or again.get(letter.id)) and letter.failure is None
         }

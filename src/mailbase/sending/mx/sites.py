@@ -44,11 +44,14 @@ class Ticket(Struct, eq=False):
     """The loop's time at which it goes back if its turn has not come."""
     urgent: bool = False
     site: "Site | None" = None
+    provider: str | None = None
+    """Who stands behind its domain, where that was found out only here."""
 
     def report(self, outcome: Outcome) -> None:
         """Take the connection's outcome."""
         if self.site is not None:
             outcome = self.site.judged(outcome)
+        outcome.provider = self.provider
         self.told.report(outcome)
 
     def give_back(self) -> None:
@@ -61,7 +64,7 @@ class Ticket(Struct, eq=False):
         self.told.report(
             Outcome(
                 self.envelope.delivery_id, "deferred", code, enhanced_status(why), why, "connect",
-                retry_after=None if seconds is None else max(int(seconds) + 1, 1), reason=reason, free=free,
+                retry_after=None if seconds is None else max(int(seconds) + 1, 1), reason=reason, free=free, provider=self.provider,
             )
         )  # fmt: skip
 

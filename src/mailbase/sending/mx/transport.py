@@ -221,7 +221,7 @@ class MxTransport:
             return
         name = ticket.envelope.provider
         if name == "other":
-            name = self._providers.group_of([host.name for host in found.hosts], domain)
+            name = ticket.provider = self._providers.group_of([host.name for host in found.hosts], domain)
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(name, self)
