@@ -387,6 +387,30 @@ async def test_a_pace_is_kept_and_what_does_not_fit_goes_back():
         }
 
 
+async def test_letters_whose_way_was_long_in_coming_wait_no_longer_than_others():
+    """Where DNS takes its time, what waits for its turn afterwards is looked at all the same."""
+
+    class Late:
+        def __init__(self, resolver) -> None:
+            self.resolver, self.may_answer = resolver, asyncio.Event()
+
+        async def ask(self, name, kind):
+            await self.may_answer.wait()
+            return await self.resolver.ask(name, kind)
+
+    limits = Table(slow=Limits(letters_per_minute=1))
+    async with world(hosts("example.com", "127.0.0.1"), providers=limits) as place, peer(place) as server:
+        late = place.directory.answers._resolver = Late(place.directory.answers._resolver)
+        letters = [envelope(f"u{n}@example.com", provider="slow") for n in range(2)]
+        sending = asyncio.create_task(place.transport.hand_over(letters, lambda _: None))
+        await until(lambda: place.transport._finding and place.transport._sweeping is None)
+        late.may_answer.set()
+        await until(lambda: server.letters)
+        assert place.transport._sweeping is not None
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
 async def test_a_suspended_provider_gets_nothing():
     """While a rule suspends a provider its letters go back at once, and it counts as full."""
     limits = Limits(suspended_until=datetime.now(UTC) + timedelta(minutes=2))

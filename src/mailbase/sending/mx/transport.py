@@ -226,6 +226,7 @@ class MxTransport:
         if lane is None:
             lane = self._lanes[name] = Lane(name, self)
         lane.offer(ticket, found)
+        self._keep_sweeping()
 
     # Letters that wait too long.
 
