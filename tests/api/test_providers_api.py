@@ -92,7 +92,15 @@ async def test_rules_are_shown_and_changed(client):
     assert (await client.post("/v1/providers/rules", json={**rule, "letters_per_minute": None})).json()[
         "code"
     ] == "no_action"
-    assert (await client.post("/v1/providers/rules", json={**rule, "pattern": "("})).json()["code"] == "invalid_pattern"
+    for pattern in (
+        "(",
+        r"(slow)* down\1",
+        r"(slow)* down|\\\1",
+    ):  # a reference back takes hours on a reply made for it
+        bad = await client.post("/v1/providers/rules", json={**rule, "pattern": pattern})
+        assert (bad.status_code, bad.json()["code"]) == (422, "invalid_pattern")
+    fine = await client.patch(f"/v1/providers/rules/{made.json()['id']}", json={"pattern": r"slow\s+down|\\1"})
+    assert fine.status_code == 200, fine.text
     assert (await client.delete(f"/v1/providers/rules/{made.json()['id']}")).status_code == 204
     assert (await client.get(f"/v1/providers/rules/{made.json()['id']}")).status_code == 404
 

@@ -1,7 +1,9 @@
 """The table of rules on replies: rows the owner may change; :mod:`~mailbase.sending.providers.reply_rules` applies them."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -118,6 +120,9 @@ UPDATE reply_rules SET providers = $2, pattern = $3, threshold = $4, window_seco
 WHERE id = $1
 """
 
+BACK_REFERENCE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[1-9]")
+"""The one thing PostgreSQL's regular expressions cannot do without trying everything; each refusal is matched by every rule."""
+
 TRY = """
 SELECT $2::text ~* $1::text
 """
@@ -144,6 +149,10 @@ async def update(db: Connection, rule_id: int, change: Change) -> Rule:
     unknown = await db.fetch(UNKNOWN, list(new.providers))
     if unknown:
         raise Invalid.field("providers", "unknown_provider", f"There is no provider {unknown[0]['name']!r}.")
+    if BACK_REFERENCE.search(new.pattern):
+        raise Invalid.field(
+            "pattern", "invalid_pattern", "A pattern may not refer back to a group (\\1): it could take minutes."
+        )
     try:
         async with db.transaction():
             matches = await db.fetchval(TRY, new.pattern, new.sample)
