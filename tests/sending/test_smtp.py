@@ -222,6 +222,7 @@ async def test_354_after_a_refused_recipient_sends_no_content():
         ("DOT", "552 5.3.4 too big", "refused", "soft", None),
         ("DOT", "451 4.3.0 try again after 90 seconds", "deferred", None, 90),
         ("DATA", "451 4.3.0 try again in 2 hours", "deferred", None, 7200),
+        ("RCPT", "450 4.7.1 your message may be accepted within 4 hours", "deferred", None, None),
         ("DATA", "554 5.5.1 no", "refused", "soft", None),
         ("MAIL", "550 5.7.1 sender not allowed", "sender", "block", None),
         ("MAIL", "553 5.7.1 <x>: Sender address rejected: not owned by user shop", "sender", "block", None),

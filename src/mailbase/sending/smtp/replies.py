@@ -19,7 +19,7 @@ LONGEST_WAIT = 24 * 3600
 
 _ENHANCED = re.compile(r"(?:^|[\s\-#(])([245]\.\d{1,3}\.\d{1,3})(?=$|[\s:;,.)\]\-])")
 _WAIT = re.compile(
-    r"\b(?:in|after|for|within|least|wait)\s+(?:another\s+)?(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b",
+    r"\b(?:in|after|for|least|wait)\s+(?:another\s+)?(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b",
     re.IGNORECASE,
 )
 
