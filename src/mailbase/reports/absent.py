@@ -198,6 +198,7 @@ def _predicate(words: list[str], at: int, word: str) -> tuple[str, int] | None:
         if words[at + 1] in _NOBODY or (_PERSON.match(words[at + 1]) and not _THEN.isdisjoint(words[at + 2 : at + 4])):
             return "invalid_recipient", at + 1
         noun = words[at + 2] if words[at + 1] in _ADJECTIVES and words[at + 2 : at + 3] else ""
-        if noun in _NOBODY or _PERSON.match(noun):
+        # "no valid recipients" comes of every earlier refusal, whatever its cause.
+        if noun in _NOBODY or (noun != "recipients" and _PERSON.match(noun)):
             return "invalid_recipient", at + 2
     return None
