@@ -47,6 +47,14 @@ async def until(condition) -> None:
         await asyncio.sleep(0.005)
 
 
+async def until_it_is(condition) -> None:
+    """As :func:`until`, of something that has to be awaited."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
 # The way to a domain
 
 
@@ -468,15 +476,15 @@ async def test_messages_are_left_to_a_worker_that_may_send_them(db):
             subject="Hi", text="Hi.",
         )  # fmt: skip
         _, letter_id = await messages.create(db, message)
-        await db.execute("UPDATE deliveries SET provider = $2, due_at = now() WHERE id = $1", letter_id, provider)
+        await db.execute("UPDATE deliveries SET provider = $2 WHERE id = $1", letter_id, provider)
+    due = await db.fetchval("UPDATE deliveries SET due_at = now() - interval '1 hour' RETURNING due_at")
     assert domain_id
     async with world(providers=limits, parts=Parts(4)) as place:
         way = place.transport.urgent()
         assert way.full() == {"narrow"}
-        now = await db.fetchval("SELECT now()")
         for late, whom in ((0, "google"), (1, "other")):
             _, letters = await leases.lease_messages(
-                db, 9, full=way.full(), now=now + timedelta(seconds=late / 2 + 0.1)
+                db, 9, full=way.full(), now=due + timedelta(seconds=late / 2 + 0.1)
             )
             assert [letter.email for letter in letters] == [f"ann@{whom}.example"]
         await way.close()
@@ -641,6 +649,25 @@ async def test_broken_tls_is_remembered_and_clear_text_used(pool, db):
     async with world(zone, pool=pool) as place, peer(place, answers=broken) as server:
         assert (await place.send(envelope()))[0].kind == "sent"
         assert (server.connections, server.seen("STARTTLS")) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"MAIL": "530 5.7.0 Must issue a STARTTLS command first"}, {"RCPT": "550 5.7.10 Encryption needed"}]
+)
+async def test_a_host_that_insists_on_tls_gets_another_try_of_it(pool, db, answer):
+    """What is remembered as broken may have been a bad moment: a host that takes no clear text is not written to in it for days."""
+    async with world(hosts("example.com", "127.0.0.1"), pool=pool) as place:
+        await place.directory.broken.remember("mx0.example.com", "a bad moment")
+        async with peer(place, answers={"EHLO": TLS_EHLO, **answer}) as server:
+            (outcome,) = await place.send(envelope())
+            assert (outcome.kind, outcome.reason, outcome.free) == ("deferred", "tls", True)
+            assert server.seen("STARTTLS") == 0
+
+            async def forgotten():
+                return await db.fetchval("SELECT count(*) = 0 FROM mx_broken_tls")
+
+            await until_it_is(forgotten)
+            assert not await place.directory.broken.known("mx0.example.com")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@
 
 An address that cannot be reached is left alone for 2 minutes, one that says nothing for 15; after three of those the rest are left for
 the next time. Certificates are looked at only where a policy or the provider's row says so: whoever could be in between could also
-take TLS away.
+take TLS away. What was remembered of a host's TLS is forgotten when it insists on it.
 """
 
 import asyncio
@@ -96,6 +96,10 @@ INSERT INTO mx_broken_tls (host, until, reason) VALUES ($1, now() + make_interva
 ON CONFLICT (host) DO UPDATE SET until = excluded.until, reason = excluded.reason
 """
 
+FORGET = """
+DELETE FROM mx_broken_tls WHERE host = ANY ($1::text[])
+"""
+
 
 class BrokenTls:
     """The hosts whose TLS does not work, known to all workers."""
@@ -123,6 +127,22 @@ class BrokenTls:
         if left is not None:
             self._until[host] = now + left
         return left is not None
+
+    def remembered(self, host: str) -> bool:
+        """Tell whether we write to a host in clear text because its TLS was found broken."""
+        return self._until.get(host, 0.0) > asyncio.get_running_loop().time()
+
+    async def forget(self, hosts: Sequence[str]) -> None:
+        """Try their TLS again."""
+        for host in hosts:
+            self._until.pop(host, None)
+        if self._pool is None:
+            return
+        try:
+            async with self._pool.acquire() as db:
+                await db.execute(FORGET, hosts)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+            return
 
     async def remember(self, host: str, reason: str) -> None:
         """Note that a host offers TLS and cannot do it."""
@@ -205,6 +225,14 @@ class Dialer:
         if theirs and not ours and self._mixed:
             raise Elsewhere
         raise Unreached("mta_sts" if reason == "tls" and route.verified else reason, trouble)
+
+    def in_clear(self, route: Route) -> list[str]:
+        """Return the hosts of a site that we write to in clear text because their TLS was found broken."""
+        return [host.name for host in route.hosts if self._broken.remembered(host.name)]
+
+    async def try_tls_again(self, hosts: Sequence[str]) -> None:
+        """Believe that it was a bad moment."""
+        await self._broken.forget(hosts)
 
     def _in_order(self, hosts: Sequence[Host]) -> list[Host]:
         """Return hosts by preference, equal ones in any order (RFC 5321 § 5.1)."""

@@ -6,6 +6,7 @@ alone, and its letters come back as ``deferred`` and ``free``.
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 AWAY: Final = 30.0
 """Seconds until a site none of whose hosts could be used is tried again; its addresses are remembered for longer."""
+
+
+_INSISTS: Final = re.compile(r"starttls|\btls\b|encrypt", re.IGNORECASE)
 
 
 class Told(Protocol):
@@ -143,6 +147,7 @@ class Site:
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
@@ -210,6 +215,11 @@ class Site:
     def judged(self, outcome: Outcome) -> Outcome:
         """Learn from what a connection reports, and say what it means where one provider among many said it."""
         lane = self.lane
+        if outcome.code >= 400 and _INSISTS.search(outcome.reply) and (hosts := lane.house.dialer.in_clear(self.route)):
+            self._try_tls_again(hosts)
+            return msgspec.structs.replace(
+                outcome, kind="deferred", reason="tls", free=True, retry_after=int(AWAY), bounce_class=None
+            )
         if outcome.kind == "sender":
             # One of many sites: what it means for the domain the rules on replies say.
             outcome = msgspec.structs.replace(outcome, kind="refused")
@@ -225,6 +235,11 @@ class Site:
         else:
             lane.good()
         return outcome
+
+    def _try_tls_again(self, hosts: list[str]) -> None:
+        task = asyncio.create_task(self.lane.house.dialer.try_tls_again(hosts))
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
 
     # What a connection asks of its owner.
 
