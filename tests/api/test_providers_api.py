@@ -1,7 +1,9 @@
 """``/v1/providers`` and ``/v1/relays`` as a program sees them."""
 
+import msgspec
 import pytest
 
+from mailbase.config import Relay
 from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
 from sending.sending_kit import add_domain
@@ -176,6 +178,8 @@ async def test_every_way_out_is_seen_and_what_it_said(client, pool):
     assert (await client.post("/v1/relays", json={"name": "second", "url": "smtp://relay.example"})).status_code == 201
     outbox = {"name": "outbox", "kind": "outbox", "relay_id": None, "stopped_until": None, "stopped_reason": None}
     assert (await client.get("/v1/egress")).json() == {"data": [outbox], "next_cursor": None}
+    counted = await client.get("/v1/egress", params={"limit": 1, "include_total": "true"})
+    assert counted.json() == {"data": [outbox], "next_cursor": None, "total": 1}
     async with pool.acquire() as db:
         await egress.see(db, ["outbox"])
         await egress.stop(db, "outbox", "connect: No space left on device")
@@ -190,6 +194,24 @@ async def test_every_way_out_is_seen_and_what_it_said(client, pool):
         ("mx:192.0.2.1", "mx", False, None),
         ("second", "relay", True, "auth: 535 5.7.8 no"),
     ]
+
+
+class TestBesideARelay:
+    """Where the settings name a relay, and others with names are beside it."""
+
+    @pytest.fixture
+    def settings(self, settings):
+        return msgspec.structs.replace(settings, smtp=Relay("relay.example", 25, None, None, "none", 1))
+
+    async def test_ways_out_page_like_every_list(self, client):
+        """A page holds as many as asked for, and its cursor leads to the rest."""
+        for name in ("ra", "rb"):
+            await client.post("/v1/relays", json={"name": name, "url": "smtp://a.example"})
+        whole = (await client.get("/v1/egress")).json()["data"]
+        assert [way["name"] for way in whole] == ["relay", "ra", "rb"]
+        first = (await client.get("/v1/egress", params={"limit": 2})).json()
+        rest = (await client.get("/v1/egress", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+        assert (first["data"] + rest["data"], rest["next_cursor"]) == (whole, None)
 
 
 async def test_reading_is_not_writing(client):

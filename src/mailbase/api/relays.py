@@ -90,10 +90,14 @@ async def delete_relay(db: NamedDependency[Connection], relay_id: FromPath[int])
 
 
 @get("/egress", guards=[scope("domains:read")], operation_id="list_ways_out", tags=TAGS)
-async def list_ways_out(db: NamedDependency[Connection], settings: NamedDependency[Settings]) -> Listing[WayOut]:
-    """List every way out that letters take now, all at once: what the settings name, then the relays with names that are enabled."""
+async def list_ways_out(
+    db: NamedDependency[Connection], settings: NamedDependency[Settings], page: NamedDependency[Page]
+) -> Listing[WayOut]:
+    """List every way out that letters take now: what the settings name, then the relays with names that are enabled."""
     found = await egress.ways_out(db, to_outbox=settings.to_outbox, otherwise=egress.named_by(settings))
-    return Listing(found, None)
+    places = {one.name: place for place, one in enumerate(reversed(found), 1)}
+    rest = [one for one in found if places[one.name] < page.before][: page.take]
+    return paged(page, rest, total=len(found) if page.include_total else None, key=lambda one: places[one.name])
 
 
 ROUTES: Final = [list_relays, create_relay, get_relay, update_relay, delete_relay, list_ways_out]
