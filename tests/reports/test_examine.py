@@ -195,3 +195,40 @@ def test_a_complaint_carries_its_type_and_the_letter():
     assert report("arf_not_spam_mixed").feedback_type == "not-spam"
     assert report("arf_opt_out").feedback_type == "opt-out"
     assert report("postfix_expired").feedback_type is None
+
+
+MACHINE = "From: Mailer-Daemon@isp.example\nTo: news@shop.example\nSubject: Undeliverable mail\n\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Your mail to bob@example.net was not delivered.\n550 spam. Report details to complaints@isp.example",
+        "Your mail to bob@example.net was not delivered.\n550 spam. Please forward this email to delistme@isp.example",
+        "Your mail to bob@example.net was not delivered.\n550 blocked (Contact tosa@isp.example for exceptions)",
+        "Failed to send an e-mail to bob@example.net: spam. In doubt write to helpers@isp.example",
+        "The user bob@example.net does not exist. Questions to postmasters@isp.example",
+        "Ihre Mail an bob@example.net kam nicht an. Bitte wenden Sie sich an hilfe.mail@isp.example",
+        "收件人 bob@example.net\n550 blocked, forward this mail to abuse_rbl@isp.example",
+    ],
+)
+def test_an_office_to_write_to_is_no_recipient(text):
+    """What the text advises to write to is nobody the letter was for."""
+    assert [one.recipient for one in examine((MACHINE + text).encode()).findings] == ["bob@example.net"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unable to send your message to bob@example.net: user unknown",
+        "We could not forward this message to bob@example.net because the user is unknown.",
+        "We tried to reply to bob@example.net, no such user",
+        "mailbox<bob@example.net> not found",
+        "宛先: bob@example.net\nユーザーが見つかりません",
+    ],
+)
+def test_whom_a_letter_could_not_be_sent_to_is_a_recipient(text):
+    """The same words say whom the letter did not reach."""
+    assert [(one.recipient, one.cls) for one in examine((MACHINE + text).encode()).findings] == [
+        ("bob@example.net", "hard")
+    ]

@@ -11,7 +11,7 @@ _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _KIND = re.compile(r"\s*([\w\-]{1,30})\s*;\s*", re.UNICODE)
 
 MACHINES = re.compile(
-    r"(?:mailer-?daemon|mail-?daemon|postmaster|mdaemon|daemon|abuse|support|help|help-?desk|servicedesk|hostmaster|webmaster|no-?reply|noc|staff|it-?support|microsoftexchange[0-9a-f]*|mailadmin|mail-?admin|admin|administrator|root|security|unblock|delist|removals?|postfix|mailgateway|spam|info)@",
+    r"(?:[^@]{1,64}@abuse[.-]|(?:mailer-?daemon|mail-?daemon|postmaster|mdaemon|daemon|abuse[\w.\-]{0,30}|support|help|help-?desk|servicedesk|hostmaster|webmaster|no-?reply|noc|staff|it-?support|microsoftexchange[0-9a-f]*|mailadmin|mail-?admin|admin|administrator|root|security|unblock|delist|removals?|postfix|mailgateway|spam|info)@)",
     re.IGNORECASE,
 )
 

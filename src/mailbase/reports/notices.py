@@ -16,7 +16,7 @@ _A = ADDRESS.pattern
 
 def _named(sign: str) -> str:
     """Return a pattern of an address that follows a word for a recipient and a sign."""
-    return rf"(?:RCPT[ \t]+TO:?|generated[ \t]+from|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)[ \t]*(?:\(s\))?[ \t]*{sign}[ \t]*[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})"
+    return rf"(?:(?<![^\W_])(?:RCPT[ \t]+TO:?|generated[ \t]+from|(?:final|original|failed|intended|envelope|mail|addressed)?[\s\-]*(?:recipients?|addressees?|empf[äa]nger\w*|destinataires?|destinatarios?|destinatario|destinat[áa]rio|ontvangers?|mottagare|mottaker|modtager|vastaanottaja|odbiorc[ay]|adresat\w*|příjemce|címzett|alıcı|παραλήπτης|адресат\w*|получател\w*|user|mailbox|account|address|to)(?:[\s\-]*(?:e-?mail|address(?:es)?|name|smtp address))?)|收件人|收信人|宛先|받는 ?사람|수신자)[ \t]*(?:\(s\))?{sign}[\"'\[(]*(?:rfc822;)?[ \t]*<?(?:smtp:|mailto:)?({_A})"
 
 
 _STANDS_OUT = (
@@ -24,14 +24,28 @@ _STANDS_OUT = (
         rf"^[ \t>*\[(]*[\"']?(?:<(?:smtp:|mailto:)?({_A})>|({_A}))[\"'\])]?[ \t]*(?:\(.{{0,200}}\))?[ \t]*(?::|\.\.\.|$|[ \t]-[ \t]|;|,?[ \t]+on[ \t]|[ \t]{{2,}}|[ \t]*=>|[ \t]*\|)",
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
-    re.compile(_named("[:=]"), re.IGNORECASE | re.UNICODE),
-    re.compile(_named("[:=]?"), re.IGNORECASE | re.UNICODE),
+    re.compile(_named(r"[ \t]*[:=：][ \t]*"), re.IGNORECASE | re.UNICODE),
+    re.compile(_named(r"(?:[ \t]*[:=：][ \t]*|[ \t]+|(?=[\"'\[(<]))"), re.IGNORECASE | re.UNICODE),
 )
 """Alone on its line; after a label and its colon; after a word for a recipient. The first that finds anybody counts."""
 _SENDING = re.compile(
-    r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
+    r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|wenden sie sich(?: bitte)? an|kontaktieren sie|contactez|écrivez à|contacte(?: con| a)?|contacto con|contattare|contact op met|skontaktuj się z|пишите(?: на)?|по адресу|联系|联络|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
     re.IGNORECASE,
 )
+
+
+_ADVICE = re.compile(
+    r"(?:report (?:this|it|the|details|any|problems?|abuse|spam)|forward (?:this|the|it|your|a)|writ(?:e|ing)|submit|complain|appeal|assistance|quer(?:y|ies)|questions?|enquir\w*|send (?:this|it|them|an?|the|your)|(?:reply|contact)[ \t]*$)[^\n.:;]{0,40}$",
+    re.IGNORECASE,
+)
+_IN_VAIN = re.compile(r"unable|\bnot\b|n['’]t\b|fail|\btr(?:y|ied|ying)\b|attempt|impossible", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;][ \t]|\n")
+
+
+def _advised(before: str) -> bool:
+    """Whether what is named after these words is an office to write to, whatever it is called."""
+    sentence = _SENTENCE.split(before)[-1]
+    return _ADVICE.search(sentence) is not None and not _IN_VAIN.search(sentence)
 
 
 def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
@@ -58,9 +72,10 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
         for pattern in _STANDS_OUT:
             found = dict.fromkeys(
                 one.strip(".")
-                for groups in pattern.findall(text)
-                for one in ((groups,) if isinstance(groups, str) else groups)
+                for match in pattern.finditer(text)
+                for one in match.groups()
                 if one and not one.strip(".").startswith("@") and one.strip(".").casefold() not in not_them
+                if pattern is not _STANDS_OUT[2] or not _advised(text[max(0, match.start() - 80) : match.start()])
             )
             people = [one for one in found if not MACHINES.match(one)]
             if people:
@@ -78,7 +93,9 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
         likely = [
             found[0].strip(".")
             for found in every
-            if not _SENDING.search(text[max(0, found.start() - 40) : found.start()]) and not MACHINES.match(found[0])
+            if not _SENDING.search(text[max(0, found.start() - 40) : found.start()])
+            and not _advised(text[max(0, found.start() - 80) : found.start()])
+            and not MACHINES.match(found[0])
         ]
         if likely and not written_to:
             return likely[:1]
