@@ -14,6 +14,7 @@ from mailbase.letters import quoted
 from mailbase.letters.compile import Filler, compile_campaign
 from mailbase.letters.content import Compiled, Content, Person
 from mailbase.letters.preview import render
+from mailbase.letters.templates import escape
 
 SCRIPTS = st.sampled_from(["Анна", "安娜・アンナ", "אנה", "آنا", "अन्ना", "Ἄννα", "Zoë", "👩‍👩‍👧 🎉"])
 VALUES = st.one_of(
@@ -100,6 +101,20 @@ def test_pieces_join_to_the_joined_text(texts, braces):
     assert quopri.decodestring(body).decode().replace("\r\n", "\n") == expected
     assert all(len(line) <= 76 for line in body.split(b"\r\n"))
     assert not braces or b"{" not in body
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(alphabet="From ab-1.<&=\n", max_size=90),
+        st.from_regex(r"(From )?[A-z0-9]+([ -][A-z0-9]+)*", fullmatch=True),
+    )
+)
+def test_the_short_way_for_plain_words_makes_what_the_long_way_makes(text):
+    """What is called simple is the same piece as what escaping and encoding make of it, in HTML and in text."""
+    found = quoted.simple(text)
+    assert found in {None, quoted.piece(text)}
+    assert found in {None, quoted.piece(escape(text))}
 
 
 def test_a_compiled_campaign_survives_storage():
