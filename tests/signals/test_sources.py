@@ -70,6 +70,31 @@ async def test_a_source_is_shown_without_its_secret(client, db):
     assert_problem(await client.get(f"/v1/signal-sources/{made['id']}/events"), 404)
 
 
+async def test_a_secret_is_changed_where_it_is(client, anonymous, db):
+    """Another secret holds at once at the same address, the old one no more; it is checked, encrypted and not shown, as at first."""
+    made = await add_source(client, "postmark", token="the-first-one")
+    path = f"/v1/signal-sources/{made['id']}"
+    changed = await client.patch(path, json={"secret": " the-next-one "})
+    assert (changed.status_code, changed.json()) == (200, made)
+    assert b"the-next-one" not in await db.fetchval("SELECT secret FROM signal_sources")
+    for secret, status in (("the-first-one", 401), ("the-next-one", 200)):
+        headers = {"Authorization": f"Bearer {secret}"}
+        assert (await anonymous.post(path_of(made), json={"RecordType": "Open"}, headers=headers)).status_code == status
+    heard = (await client.patch(path, json={})).json()
+    assert heard["last_event_at"] is not None
+    for body, code in (
+        ({"token": "a", "secret": "b"}, "secret_twice"), ({"secret": " "}, "secret_missing"), ({"topic_arn": "x"}, "not_used"),
+    ):  # fmt: skip
+        assert_problem(await client.patch(path, json=body), 422, code)
+    assert_problem(await client.patch(path, json={"secret": None}), 400)
+    assert_problem(await client.patch("/v1/signal-sources/999", json={"secret": "a"}), 404)
+
+    amazon = await add_source(client, "ses", topic_arn="arn:aws:sns:us-east-1:123456789012:t")
+    other = "arn:aws:sns:us-east-1:123456789012:u"
+    moved = await client.patch(f"/v1/signal-sources/{amazon['id']}", json={"topic_arn": other})
+    assert (moved.json()["topic_arn"], moved.json()["url"]) == (other, amazon["url"])
+
+
 async def test_unknown_sources_are_nobody(client, anonymous):
     """A source that does not exist, another provider's address and odd paths are 404."""
     made = await add_source(client, "brevo", secret="s3cret-of-brevo")

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Final
 
-from litestar import delete, get, post
+from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from mailbase.api.common import Body, Listing, Page, paged, scope
 from mailbase.config import Settings
@@ -38,6 +38,21 @@ class SourceIn(Body):
     ) = None
 
 
+class SourceChange(Body):
+    """What its requests are verified by instead: a `secret` (or `token`), for `ses` a `topic_arn`."""
+
+    secret: Secret | UnsetType = UNSET
+    token: Secret | UnsetType = UNSET
+    topic_arn: Annotated[str, Meta(max_length=400)] | UnsetType = UNSET
+
+
+def _secret(data: SourceIn | SourceChange) -> str | None:
+    given = [one for one in (data.secret, data.token) if isinstance(one, str)]
+    if len(given) > 1:
+        raise Invalid.field("token", "secret_twice", "`token` is another name for `secret`; give one of them.")
+    return given[0] if given else None
+
+
 @post("/signal-sources", guards=[scope("admin")], operation_id="create_signal_source", tags=["Signals"])
 async def create_source(
     db: NamedDependency[Connection],
@@ -46,15 +61,7 @@ async def create_source(
     data: JSONBody[SourceIn],
 ) -> sources.Source:
     """Believe a provider's webhooks; `url` is the address to enter there."""
-    if data.secret is not None and data.token is not None:
-        raise Invalid.field("token", "secret_twice", "`token` is another name for `secret`; give one of them.")
-    made = await sources.create(
-        db,
-        vault,
-        provider=data.provider,
-        secret=data.secret if data.secret is not None else data.token,
-        topic_arn=data.topic_arn,
-    )
+    made = await sources.create(db, vault, provider=data.provider, secret=_secret(data), topic_arn=data.topic_arn)
     return await sources.get(db, made, settings.public_url)
 
 
@@ -72,6 +79,23 @@ async def get_source(
     db: NamedDependency[Connection], settings: NamedDependency[Settings], source_id: FromPath[int]
 ) -> sources.Source:
     """Return one source, without its secret."""
+    return await sources.get(db, source_id, settings.public_url)
+
+
+@patch(
+    "/signal-sources/{source_id:int}", guards=[scope("admin")], operation_id="update_signal_source", tags=["Signals"]
+)
+async def update_source(
+    db: NamedDependency[Connection],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    source_id: FromPath[int],
+    data: JSONBody[SourceChange],
+) -> sources.Source:
+    """Verify its requests by another secret, or listen to another topic, at the same address. The old one is believed no more."""
+    secret, topic_arn = _secret(data), None if data.topic_arn is UNSET else data.topic_arn
+    if secret is not None or topic_arn is not None:
+        await sources.change(db, vault, source_id, secret=secret, topic_arn=topic_arn)
     return await sources.get(db, source_id, settings.public_url)
 
 
@@ -101,5 +125,5 @@ async def list_events(
     return paged(page, found, total=await source_events.count(db, source_id) if page.include_total else None)
 
 
-ROUTES: Final = [create_source, list_sources, get_source, delete_source, list_events]
+ROUTES: Final = [create_source, list_sources, get_source, update_source, delete_source, list_events]
 """The handlers of this resource."""

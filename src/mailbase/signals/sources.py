@@ -52,6 +52,22 @@ class Opened(Struct, frozen=True):
     now: datetime
 
 
+def _checked(provider: Provider, secret: str | None, topic_arn: str | None) -> str | None:
+    """Return the secret as it is kept.
+
+    Raises:
+        Invalid: ``not_used``, and what the provider's ``check`` refuses.
+
+    """
+    if provider == "ses" and secret is not None:
+        raise Invalid.field("secret", "not_used", "Amazon signs with a certificate; the `topic_arn` is what is needed.")
+    if provider != "ses" and topic_arn is not None:
+        raise Invalid.field("topic_arn", "not_used", "Only ses has a topic.")
+    secret = secret.strip() if secret is not None else None  # what a copy brings along is no part of it
+    READERS[provider][0](secret or "", topic_arn or "")
+    return secret
+
+
 NEXT_ID = """
 SELECT nextval(pg_get_serial_sequence('signal_sources', 'id'))
 """
@@ -70,12 +86,7 @@ async def create(
         Invalid: ``not_used`` (a secret for ``ses``, a topic for others), and what the provider's ``check`` refuses.
 
     """
-    if provider == "ses" and secret is not None:
-        raise Invalid.field("secret", "not_used", "Amazon signs with a certificate; the `topic_arn` is what is needed.")
-    if provider != "ses" and topic_arn is not None:
-        raise Invalid.field("topic_arn", "not_used", "Only ses has a topic.")
-    secret = secret.strip() if secret is not None else None  # what a copy brings along is no part of it
-    READERS[provider][0](secret or "", topic_arn or "")
+    secret = _checked(provider, secret, topic_arn)
     number: int = await db.fetchval(NEXT_ID)
     blob = vault.encrypt(secret.encode(), f"signal_source:{number}") if secret is not None else None
     await db.execute(ADD, number, secrets.token_urlsafe(18), provider, blob, topic_arn)
@@ -123,6 +134,27 @@ async def count(db: Connection) -> int:
     """Return how many there are."""
     total: int = await db.fetchval(COUNT)
     return total
+
+
+CHANGE = """
+UPDATE signal_sources SET secret = $2, topic_arn = $3 WHERE id = $1
+"""
+
+
+async def change(
+    db: Connection, vault: Vault, source_id: int, *, secret: str | None = None, topic_arn: str | None = None
+) -> None:
+    """Verify a source's requests by something else from now on; its address stays.
+
+    Raises:
+        NotFound: there is none of that id.
+        Invalid: as for :func:`create`.
+
+    """
+    held = await get(db, source_id, "")
+    secret = _checked(held.provider, secret, topic_arn)
+    blob = vault.encrypt(secret.encode(), f"signal_source:{source_id}") if secret is not None else None
+    await db.execute(CHANGE, source_id, blob, topic_arn)
 
 
 DELETE = """
