@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from mailbase.errors import ConfigError, Conflict, Invalid, NotFound
 from mailbase.sending.relays import egress, relays
@@ -138,6 +139,18 @@ async def test_another_address_forgets_the_password(db):
     assert (await relays.list_enabled(db, VAULT))[0].smtp.password == "hunter2"
     await relays.update(db, VAULT, made.id, Change(url="smtp://me@elsewhere.example"))
     assert (await relays.list_enabled(db, VAULT))[0].smtp.password is None
+
+
+async def test_connections_in_a_new_address_count(db):
+    """What an address says about connections holds when it is changed, too; what is said beside it comes first, and without a word they stay."""
+    relay = await relays.create(db, VAULT, name="second", url="smtp://relay.example?tls=none&connections=7")
+    for url, beside, expected in (
+        ("smtp://other.example?tls=none", UNSET, 7),
+        ("smtp://other.example?tls=none&connections=5", UNSET, 5),
+        ("smtp://other.example?tls=none&connections=9", 3, 3),
+    ):
+        changed = await relays.update(db, VAULT, relay.id, Change(url=url, connections=beside))
+        assert changed.connections == expected
 
 
 async def test_disabled_relays_are_left_out_and_names_are_unique(db):

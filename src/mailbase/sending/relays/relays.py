@@ -222,10 +222,13 @@ async def update(db: Connection, vault: Vault, relay_id: int, change: Change) ->
 
     """
     given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
-    if not await db.fetch(UPDATE, relay_id, given.get("weight"), given.get("enabled"), given.get("connections")):
+    smtp = read_url(given["url"]) if "url" in given else None
+    connections = given.get("connections")
+    if smtp is not None and connections is None and "connections" in dict(parse_qsl(urlsplit(given["url"]).query)):
+        connections = smtp.connections
+    if not await db.fetch(UPDATE, relay_id, given.get("weight"), given.get("enabled"), connections):
         raise NotFound("There is no such relay.")
-    if "url" in given:
-        smtp = read_url(given["url"])
+    if smtp is not None:
         await db.execute(MOVE, relay_id, smtp.host, smtp.port, smtp.user, smtp.tls)
         await _keep_password(db, vault, relay_id, smtp.password)
     return await get(db, relay_id)
