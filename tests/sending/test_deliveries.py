@@ -544,6 +544,32 @@ async def test_a_late_answer_opens_no_campaign_that_is_just_being_closed(pool, d
     await assert_counters(db, campaign_id)
 
 
+@pytest.mark.parametrize("phase", ["rcpt", "data"])
+async def test_a_letter_whose_recipient_ends_the_connection_is_given_up_in_time(db, campaign, phase):
+    """A server that hangs up on one recipient gets that letter three times at once, then later and later, and for two days at most."""
+    campaign_id, domain_id = campaign
+    now, tries = START, 0
+    while tries < 40:
+        fence, letters = await lease(db, campaign_id, 1, now)
+        await mark(db, campaign_id, domain_id, fence, letters, now)
+        hung_up = Outcome(letters[0].id, "not_sent", 0, None, "the connection was lost", phase)
+        one = handed(letters[0], fence, campaign_id, domain_id)
+        await records.record(db, [(one, hung_up)], slot=1, random=Random(1), now=now)
+        tries += 1
+        row = await db.fetchrow("SELECT state, reason, due_at, attempts FROM deliveries WHERE id = $1", letters[0].id)
+        assert row["attempts"] == tries
+        if tries <= records.FREE_DROPS:
+            assert (row["state"], row["due_at"]) == ("queued", now + timedelta(seconds=5))
+        if row["state"] == "failed":
+            break
+        # Nobody else is in the queue before it.
+        await db.execute("UPDATE deliveries SET due_at = $1 WHERE id <> $2", START + timedelta(days=9), letters[0].id)
+        now = row["due_at"]
+    assert (row["state"], row["reason"]) == ("failed", "expired")
+    assert timedelta(hours=47) < now - START < timedelta(hours=50)
+    await assert_counters(db, campaign_id)
+
+
 @pytest.mark.parametrize("writer", ["renew", "close", "give back"])
 async def test_whoever_writes_several_claims_takes_them_in_one_order(pool, db, campaign, writer):
     """While the first of two claims is somebody's, the second is left alone: two who want both cannot block each other."""

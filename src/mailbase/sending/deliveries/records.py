@@ -35,7 +35,7 @@ BEFORE_DATA: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "auth
 WAITING: Final = frozenset({"queued", "deferred"})
 REFUSED: Final = frozenset({"deferred", "refused", "not_sent"})
 FREE_DROPS: Final = 3
-"""So often a connection may go in the middle of a letter before that counts as a refusal for now."""
+"""So often a connection may go once a letter's recipient was named, before that counts as a refusal for now: it may be the letter's doing."""
 
 
 IN_DOUBT: Final[dict[str | None, str | None]] = {None: "no_reply", "no_reply": "no_reply_again", "no_reply_again": None}
@@ -97,7 +97,7 @@ def fate(
             return Fate("bounced", reason=outcome.reason or "uncategorized", counts=standing.counts)
         case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
-        case "not_sent" if outcome.free or outcome.phase in BEFORE_DATA:
+        case "not_sent" if outcome.free or outcome.phase in retries.BEFORE_RECIPIENT:
             return Fate("queued", wait=0 if outcome.free else 1, burnt=False)
         case "not_sent" if letter.attempts <= FREE_DROPS:
             return Fate("queued", wait=5)
