@@ -123,3 +123,46 @@ def test_a_sender_who_is_only_spoken_to_is_not_blamed(reply):
 def test_the_name_of_who_speaks_is_not_what_is_unknown():
     """Of a host that says "unknown command" nothing is unknown."""
     assert cls("host mx.example.net [192.0.2.3]: 550 5.5.1 unknown command") == "soft"
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "message rejected as spam",
+        "blocked by policy",
+        "listed at zen.spamhaus.org",
+        "SPF check failed",
+        "DKIM signature invalid",
+        "DMARC policy reject",
+        "authentication required",
+        "relay access denied",
+        "rate limit exceeded",
+        "message too large",
+        "virus found",
+        "no PTR record",
+        "HELO rejected",
+        "message headers malformed",
+        "invalid message format",
+        "bad MIME structure",
+        "bare LF not allowed",
+        "from address does not match authenticated user",
+        "challenge required",
+        "connection limit reached",
+        "complaint rate too high",
+        "profanity detected",
+        "ARC validation failed",
+        "rejected by milter",
+        "prohibited by administrator",
+        "sender not on whitelist",
+        "group is closed to outside senders",
+        "mail too big",
+        "encrypted attachment refused",
+        "you are blocked by this user",
+    ],
+)
+@pytest.mark.parametrize("nobody", ["user unknown", "no such user", "invalid recipient", "mailbox not found"])
+@pytest.mark.parametrize("form", ["550 5.1.1 {}: {}", "554 {}; {}", "550 5.7.1 {} ({})", "550-{}\n550 {}"])
+def test_a_cause_that_is_the_sender_s_outweighs_any_word_about_the_reader(cause, nobody, form):
+    """Servers mix texts: in doubt nobody is taken off a list."""
+    for text in (form.format(cause, nobody), form.format(nobody, cause)):
+        assert weigh(code_of(text), status_of(text), text, final=True).cls != "hard"
