@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
 import httpx
@@ -22,6 +22,11 @@ SECONDS: Final = 10.0
 LARGEST: Final = 1024 * 1024
 KEPT: Final = 32
 KEPT_SECONDS: Final = 86_400.0
+
+GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+"""All of IPv6 that is given out to the Internet; the rest is special, or of a network's own (RFC 4291, 6890, 8215)."""
+BESIDES: Final = (IPv6Network("3fff::/20"), IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+"""Special addresses that Python 3.11 takes for global: documentation, protocol assignments, old relays."""
 
 Resolver = Callable[[str, int], Awaitable[list[tuple[str, int]]]]
 """Returns the (address, port) pairs behind a host's name and a port."""
@@ -57,7 +62,9 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(address.packed[12:])
     if inner is not None:
         return is_public(inner)
-    return address.is_global and not address.is_multicast
+    if address.version == 6 and address not in GLOBAL_UNICAST:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in one for one in BESIDES)
 
 
 class Outgoing:
