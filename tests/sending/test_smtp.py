@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mailbase.config import Relay
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.smtp.connections import SmtpTransport
+from mailbase.sending.smtp.replies import wait_seconds
 from mailbase.sending.smtp.session import Timeouts
 from smtp_peer import DROP, EHLO, SILENCE, SmtpPeer
 
@@ -243,6 +244,24 @@ async def test_each_step_decides_as_it_should(step, reply, kind, bounce_class, r
     _, (outcome,) = await against({step: reply}, envelope())
     assert (outcome.kind, outcome.bounce_class, outcome.retry_after) == (kind, bounce_class, retry_after)
     assert (outcome.code, outcome.reply) == (int(reply[:3]), reply[4:])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("4.7.1 Greylisting in action, please come back in 00:29:59", 1799),
+        ("Greylisted, please try again in 300 seconds", 300),
+        ("greylisted, try again in 4 min, 59 sec", 299),
+        ("try again in 1 hour and 30 minutes", 5400),
+        ("try again in about 10 minutes", 600),
+        ("4.3.0 Milter timeout after 30 s", None),
+        ("4.4.2 timed out after 5 seconds", None),
+        ("4.3.0 no answer for 60 seconds from the scanner", None),
+    ],
+)
+def test_a_pause_is_what_they_ask_for(text, seconds):
+    """Hours and minutes are read in the forms in use; how long something took before it failed asks for no pause."""
+    assert wait_seconds(text) == seconds
 
 
 CODES = (421, 451, 452, 550, 554)

@@ -18,10 +18,18 @@ LONGEST_REPLY = 1000
 LONGEST_WAIT = 24 * 3600
 
 _ENHANCED = re.compile(r"(?:^|[\s\-#(])([245]\.\d{1,3}\.\d{1,3})(?=$|[\s:;,.)\]\-])")
+# What took so long and failed is no pause: "timeout after 30 s".
+_PAUSE = (
+    r"(?<!timeout )(?<!time-out )(?<!timed out )(?<!failed )(?<!lost )(?<!answer )(?<!reply )(?<!response )"
+    r"\b(?:in|after|for|least|wait)\s+(?:(?:another|about|approximately)\s+)?"
+)
 _WAIT = re.compile(
-    r"\b(?:in|after|for|least|wait)\s+(?:another\s+)?(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b",
+    rf"{_PAUSE}(\d{{1,6}})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b"
+    r"(?:,?\s+(?:and\s+)?(\d{1,2})\s*(seconds?|secs?|s|minutes?|mins?|m)\b)?",
     re.IGNORECASE,
 )
+_CLOCK = re.compile(rf"{_PAUSE}(\d{{1,2}}):(\d\d):(\d\d)\b", re.IGNORECASE)  # milter-greylist's
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = frozenset({530, 534, 535, 538})
 """Codes that speak of the session or of our account, whatever command they answer."""
@@ -81,11 +89,15 @@ def classify(code: int, enhanced: str | None, text: str, phase: Phase) -> tuple[
 
 def wait_seconds(text: str) -> int | None:
     """Return the pause a temporary refusal asks for ("try again in 5 minutes"), at most a day."""
+    if clock := _CLOCK.search(text):
+        hours, minutes, seconds = (int(part) for part in clock.groups())
+        return min(hours * 3600 + minutes * 60 + seconds, LONGEST_WAIT) or None
     found = _WAIT.search(text)
     if found is None:
         return None
-    unit = found[2][0].lower()
-    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600}[unit]
+    seconds = int(found[1]) * _SECONDS[found[2][0].lower()]
+    if found[3]:
+        seconds += int(found[3]) * _SECONDS[found[4][0].lower()]
     return min(seconds, LONGEST_WAIT) or None
 
 
