@@ -189,8 +189,7 @@ def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
             (weak if is_weak else strong).add(reason)
     if not strong & _SENDERS and blamed(words):
         strong.add("invalid_sender")
-    for_now = " temporar" in words
-    if (strong & _HARD and for_now) or ("inactive_mailbox" in strong and " hours " in words):
+    if " temporar" in words or ("inactive_mailbox" in strong and " hours " in words):
         strong.add("transient_failure")
     return frozenset(strong), frozenset(weak)
 
