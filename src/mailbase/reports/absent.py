@@ -66,7 +66,7 @@ _ABSENT_PHRASES: Final = tuple(
         "not recognised", "not listed", "not registered", "not defined", "not present", "not here", "not our", "not local", "not in the", "not in our",
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
-        "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
+        "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "not be located", "not located", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
         "not in domain", "nicht bekannt", "existiert nicht", "existiert hier nicht", "existiert leider nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
         "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
         "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",

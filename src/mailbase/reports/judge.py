@@ -219,7 +219,9 @@ def _reason(code: int, enhanced: str | None, text: str, *, temporary: bool) -> s
         by_status = None if temporary else _doubted(by_status, status, text, strong, weak)
     if by_status is not None and by_status not in _VAGUE:
         return by_status
-    named = _first(strong) or (None if temporary or (by_status and by_status not in _VAGUE) else absent(text))
+    named = _first(strong)
+    if named is None or strong == {"bad_configuration"}:
+        named = (None if temporary or (by_status and by_status not in _VAGUE) else absent(text)) or named
     return named or by_status or _little(code, detail, weak, text, temporary=temporary)
 
 
