@@ -2,6 +2,7 @@
 
 import pytest
 
+from mailbase.reports.examine import examine
 from mailbase.reports.judge import code_of, status_of, weigh
 
 SENDERS = (
@@ -166,3 +167,92 @@ def test_a_cause_that_is_the_sender_s_outweighs_any_word_about_the_reader(cause,
     """Servers mix texts: in doubt nobody is taken off a list."""
     for text in (form.format(cause, nobody), form.format(nobody, cause)):
         assert weigh(code_of(text), status_of(text), text, final=True).cls != "hard"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "host mx.example.net[192.0.2.1] said: 550 5.1.1 user unknown (in reply to MAIL FROM command)",
+        "host mx.example.net[192.0.2.1] said: 550 No such user (in\n    reply to HELO command)",
+        "SMTP error from remote mail server after MAIL FROM:<news@shop.example>: host mx.example.net [192.0.2.1]: 550 Domain does not exist",
+        "SMTP error from remote mailer after initial connection: host mx.example.net: 550 unknown host",
+        "192.0.2.1 does not like sender.\nRemote host said: 550 no such user",
+        "553 illegal domain in MAIL FROM",
+        "550 invalid address in MAIL command",
+    ],
+)
+def test_who_was_not_asked_about_a_reader_says_nothing_of_it(reply):
+    """Before RCPT a server knows the sender only, whatever it says."""
+    assert weigh(code_of(reply), status_of(reply), reply, final=True).cls == "block"
+    late = reply.replace("MAIL FROM command", "RCPT TO command")
+    if late != reply:
+        assert weigh(code_of(late), status_of(late), late, final=True).cls == "hard"
+
+
+POSTFIX = """\
+From: MAILER-DAEMON@relay.example (Mail Delivery System)
+To: news@shop.example
+Subject: Undelivered Mail Returned to Sender
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+<bob@example.net>: host mx.example.net[192.0.2.1] said: 550 5.1.1 Mailbox does
+    not exist (in reply to {} command)
+
+<eve@example.net>: host mx.example.net[192.0.2.1] said: 550 5.1.1 Mailbox does
+    not exist (in reply to RCPT TO command)
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Final-Recipient: rfc822; bob@example.net
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 Mailbox does not exist
+
+Final-Recipient: rfc822; eve@example.net
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 Mailbox does not exist
+
+--b--
+"""
+SENDMAIL = """\
+From: Mail Delivery Subsystem <MAILER-DAEMON@relay.example>
+To: news@shop.example
+Subject: Returned mail
+
+   ----- The following addresses had permanent fatal errors -----
+<bob@example.net>
+    (reason: 550 5.1.1 no such user)
+
+   ----- Transcript of session follows -----
+... while talking to mx.example.net.:
+>>> MAIL From:<news@shop.example>
+<<< {}
+"""
+
+
+def test_the_stage_is_read_beside_the_status_part_too():
+    """The diagnostic leaves the command out; the text above it names it, for each recipient."""
+
+    def said(command):
+        return [one.cls for one in examine(POSTFIX.format(command).encode()).findings]
+
+    assert said("MAIL FROM") == ["block", "hard"]
+    assert said("RCPT TO") == said("end of DATA") == ["hard", "hard"]
+
+
+def test_a_session_that_ended_at_the_sender_blames_it():
+    """Sendmail shows the session: without RCPT no recipient was refused."""
+    early = examine(SENDMAIL.format("550 5.1.1 no such user").encode()).findings
+    late = examine(
+        SENDMAIL.format("250 ok\n>>> RCPT To:<bob@example.net>\n<<< 550 5.1.1 no such user").encode()
+    ).findings
+    assert [(one.recipient, one.cls) for one in early] == [("bob@example.net", "block")]
+    assert [(one.recipient, one.cls) for one in late] == [("bob@example.net", "hard")]

@@ -19,8 +19,9 @@ from mailbase.reports import automatic, complaints, delivery_status, notices, re
 from mailbase.reports.addresses import addresses
 from mailbase.reports.judge import code_of, says, status_of, weigh
 from mailbase.reports.mime import Part, read
+from mailbase.reports.senders import never_asked, too_early
 from mailbase.reports.transcripts import refusals
-from mailbase.reports.verdicts import Class, Verdict
+from mailbase.reports.verdicts import VERDICTS, Class, Verdict
 from mailbase.reports.wording import plain
 
 LONGEST_REPLY = 1000
@@ -231,6 +232,10 @@ def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdi
             second = weigh(code_of(reply) or code_of(lead), enhanced or status_of(lead), f"{text} {lead}", final=True)
             if second.reason not in {"uncategorized", verdict.reason}:
                 return second, enhanced
+    if verdict.cls == "hard" and (
+        too_early(notices.paragraph(block.recipient, [], notice)) or never_asked(notice[:LONGEST_NOTICE])
+    ):
+        verdict = VERDICTS["invalid_sender"]
     return verdict, enhanced
 
 
@@ -287,6 +292,8 @@ def _beside(one: str | None, people: list[str], notice: str, lead: str, shared: 
         # A quotation may be cut: only what it says for certain counts before the whole.
         if verdict.cls in {"hard", "block"} if quoted else verdict.reason != "uncategorized":
             break
+    if verdict.cls == "hard" and (too_early(own) or never_asked(notice[:LONGEST_NOTICE])):
+        verdict = VERDICTS["invalid_sender"]
     return Finding(
         recipient=one,
         cls=verdict.cls,

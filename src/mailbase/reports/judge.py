@@ -11,7 +11,7 @@ from typing import Final
 
 from mailbase.reports.absent import absent
 from mailbase.reports.rules import candidates
-from mailbase.reports.senders import blamed
+from mailbase.reports.senders import blamed, too_early
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import Phrases, plain, spoken
 
@@ -173,6 +173,8 @@ def weigh(code: int, enhanced: str | None, text: str, *, final: bool) -> Verdict
     """As ``judge``; ``final`` says that the other side has given up, so that a 4xx may mean that nobody is there."""
     temporary = enhanced.startswith("4.") if enhanced else 400 <= code < 500
     reason = _reason(code, enhanced, text, temporary=temporary)
+    if CLASS_OF[reason] == "hard" and too_early(text):
+        reason = "invalid_sender"
     if temporary and not final and CLASS_OF[reason] == "hard":
         reason = "transient_failure"
     return VERDICTS[reason]

@@ -56,3 +56,22 @@ def blamed(words: str) -> bool:
     if not words.isascii() and _EASTERN.search(words) and not _EASTERN_READERS.search(words):
         return True
     return not _TRIGGERS.isdisjoint(words.split()) and any(pattern.search(words) for pattern in _BLAMED)
+
+
+_EARLY: Final = re.compile(
+    r"in\s+reply\s+to\s+(?:the\s+)?(?:MAIL|HELO|EHLO|AUTH|STARTTLS|initial)\b|after\s+(?:pipelined\s+)?(?:MAIL\s+FROM|HELO|EHLO|AUTH|STARTTLS|initial\s+connection)\b"
+    r"|does[\s_]not[\s_]like[\s_]sender|sender was rejected|in (?:the )?MAIL (?:FROM|command)\b|in (?:the )?From(?::| field| header|[ .]*$)",
+    re.IGNORECASE,
+)
+_REFUSED_SESSION: Final = re.compile(r">>>[ \t]*(?:MAIL|HELO|EHLO)\b[^\n]*\r?\n[ \t]*<<<[ \t]*5", re.IGNORECASE)
+_ASKED: Final = re.compile(r">>>[ \t]*RCPT\b", re.IGNORECASE)
+
+
+def too_early(text: str) -> bool:
+    """Whether a reply was given before the server heard of any recipient: whatever it says, it means the sender."""
+    return _EARLY.search(text) is not None
+
+
+def never_asked(notice: str) -> bool:
+    """Whether the session a notice quotes ended before any recipient was named."""
+    return ">>>" in notice and _REFUSED_SESSION.search(notice) is not None and _ASKED.search(notice) is None
