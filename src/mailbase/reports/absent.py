@@ -31,7 +31,9 @@ _REPLY = re.compile(r"(?<![\w.:/-])[45]\d\d[ -](?=\S)")
 
 def _stems(words: str) -> re.Pattern[str]:
     """Return a pattern of whole words; ``*`` lets a word go on."""
-    return re.compile("(?:" + "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split()) + r")\Z")
+    return re.compile(
+        "(?:" + "|".join(re.escape(word).replace(r"\*", r"\w*") for word in without_accents(words).split()) + r")\Z"
+    )
 
 
 _PERSON = _stems(
@@ -42,7 +44,7 @@ _PERSON = _stems(
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
     " anvandar* mottagar* kontot kontoen bruker* bruger* modtager* kayttaja* vastaanottaja*"
     " пользовател* адресат* получател* ящик* аккаунт* абонент* учетн* уживател* користувач* скринь* потребител*"
-    " korisnik* primatelj* primalac* корисник* pengguna penerima alamat akun משתמש* המשתמש* נמען* הנמען* תיבת תיבה חשבון כתובת المستخدم* مستخدم* المستلم* صندوق العنوان عنوان الحساب حساب"
+    " adresat* адрес адреса адресу casut* destinatar mottaker* emailadres* epostadress* epostkonto* nguoi korisnik* primatelj* primalac* корисник* pengguna penerima alamat akun משתמש* המשתמש* נמען* הנמען* תיבת תיבה חשבון כתובת المستخدم* مستخدم* المستلم* صندوق العنوان عنوان الحساب حساب"
     " uzytkownik* odbiorc* skrzynk* uzivatel* schrank* prijemce kullanici* alici* hesap* felhasznalo cimzett* postafiok utilizator* adresa adresy adresu adresi postadress* χρηστης παραληπτης"
 )
 _DOMAIN = _stems("domain domains domainname dominio dominios domaine домен* domena domeny mx")
@@ -57,7 +59,7 @@ _INACTIVE = _stems(
     "disabled deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
     " inaktiv* deaktiver* deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
     " suspendid* eliminad* disattivat* disabilitat* sospes* desativad* suspens* uitgeschakeld verwijderd"
-    " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen*"
+    " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen* usuniet* slettet slettede nedlagt opgeheven vervallen upphort avslutat borttagen borttaget torolt torolve sters stearsa poistettu silinmis silindi dezaktywowan* deaktivovan* zlikwidowan* изтрит*"
 )
 _ABSENT_PHRASES: Final = tuple(
     tuple(phrase.split())
@@ -77,6 +79,7 @@ _ABSENT_PHRASES: Final = tuple(
         "not match any", "not belong", "nicht gibt", "bulunmuyor", "have anybody", "have anyone", "no one by", "no one named",
         "nebyla nalezena", "nebyl nalezen", "nebyla najdena", "bulunamadi", "mevcut degil", "gick inte att hitta", "hittades inte", "kunne ikke findes", "kunne ikke finnes", "ble ikke funnet",
         "blev ikke fundet", "ei loydy", "ei loytynyt", "nem talalhato", "nincs ilyen", "nu exista", "nu a fost gasita", "nu a fost gasit", "δεν υπαρχει", "δεν βρεθηκε", "לא קיים", "לא קיימת", "אינו קיים", "אינה קיימת", "לא נמצא", "לא נמצאה", "غير موجود", "غير موجودة", "غير معروف", "لا يوجد",
+        "nicht eingerichtet", "nicht angelegt", "gibt es hier nicht", "gibt es hier leider nicht", "pas connu", "pas connue", "non connu", "no esta registrado", "no esta registrada", "no esta dado de alta", "не съществува", "не зарегистрирована", "нет в системе", "finns ej", "findes ikke laengere", "ei ole olemassa",
         "ne postoji", "nije pronađen", "nije pronaden", "не постои", "не постоји", "tidak ditemukan", "tidak ada", "tidak dikenal", "khong ton tai", "khong tim thay", "mozna odnalezc", "mozna znalezc",
     )
 )  # fmt: skip
@@ -97,6 +100,15 @@ _INACTIVE_PHRASES: Final = tuple(
         "isnt active",
         "nicht mehr",
         "plus valide",
+        "plus actif",
+        "plus active",
+        "plus en service",
+        "niet meer",
+        "inte langre",
+        "ikke laengere",
+        "ikke lenger",
+        "ja nie",
+        "juz nie",
         "ya no",
         "больше не",
         "не активен",
@@ -105,7 +117,8 @@ _INACTIVE_PHRASES: Final = tuple(
 _PHRASES: Final[dict[str, list[tuple[tuple[str, ...], str]]]] = {}
 for _phrases, _reason in ((_ABSENT_PHRASES, "invalid_recipient"), (_INACTIVE_PHRASES, "inactive_mailbox")):
     for _phrase in _phrases:
-        _PHRASES.setdefault(_phrase[0], []).append((_phrase, _reason))
+        _plain = tuple(without_accents(" ".join(_phrase)).split())
+        _PHRASES.setdefault(_plain[0], []).append((_plain, _reason))
 _NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
 """What may directly follow a bare "no"."""
 _THEN: Final = frozenset({"found", "here", "by", "with", "named", "exists", "like", "called", "matching", "matches"})
@@ -122,7 +135,10 @@ _WRITTEN: Final = (
     ("local-part", "localpart"),
 )
 _PLACE = re.compile(
-    r"\b(?:on|at|in) (?:this|the|our|that) (?:(?:e?mail|destination|remote|local|receiving) ){0,2}(?:server|host|system|machine|site)\b"
+    r"\b(?:(?:on|at|in) (?:this|the|our|that) (?:(?:e?mail|destination|remote|local|receiving) ){0,2}(?:server|host|system|machine|site)"
+    r"|(?:auf|in) (?:diesem|dem|unserem) (?:mail)?(?:server|system)|(?:sur|dans) (?:ce|le|notre) (?:serveur|systeme)"
+    r"|(?:en|de) (?:este|el|nuestro) (?:servidor|sistema)|(?:su|in) (?:questo|nel nostro) (?:server|sistema)|n(?:este|o nosso|o) (?:servidor|sistema)"
+    r"|op (?:deze|onze) (?:mail)?server|на (?:этом|данном|нашем) сервере|na (?:tym|tomto) serwerze)\b"
 )
 _ADJECTIVES: Final = frozenset(
     {"local", "matching", "valid", "known", "existing", "active", "corresponding", "destination", "intended", "email"}
@@ -130,7 +146,7 @@ _ADJECTIVES: Final = frozenset(
 _OTHERS = _stems(
     "sender senders sending from mailfrom helo ehlo client ip ips reverse ptr rdns spf dkim dmarc relay* host hosts hostname server your"
     " envelope return source header headers syntax command connection connect socket timeout timed login password credential* certificate tls"
-    " absender* expediteur* remitente* mittente* remetente* afzender* avsandar* отправител* nadawc* odesilatel* list whitelist policy permission*"
+    " сервер* ваш* ihr* votre vostr* uw хост* узел absender* expediteur* remitente* mittente* remetente* afzender* avsandar* отправител* nadawc* odesilatel* list whitelist policy permission*"
     " message messages mail reputation score authentication subject attachment* file virus spam content quota full limit limits too hour hours temporarily vorubergehend"
 )
 _FOLLOW = _stems(
@@ -139,7 +155,7 @@ _FOLLOW = _stems(
     " mail state sequence certificate format name attempt* ip"
 )
 _EASTERN: Final = re.compile(
-    "(?:메일 주소|받는 사람|用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,60}?"
+    "查无此人|查無此人|등록되지 않은 (?:메일|이메일|사용자|수신자|계정|주소)|宛先不明|(?:메일 주소|받는 사람|用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|地址|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정|메일주소)[^。\n]{0,60}?"
     "(?:不存在|找不到|无效|無效|未找到|没有|停用|禁用|登録されていま|見つかりません|存在しま|存在しない|無効|不明|없습니다|없는|존재하지|찾을 수)"
     "|(?:没有|無此|无此|找不到|不存在的|存在しない|無効な|不明な|없는|존재하지 않는)[^。\n]{0,10}?"
     "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정)"

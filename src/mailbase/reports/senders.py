@@ -12,7 +12,7 @@ LONGEST: Final = 1200
 
 _TRIGGER_WORDS: Final = (
     "sender senders sending your originator originating from mailfrom return reply client source connecting author"
-    " absender absenders absenderadresse absenderdomain expediteur remitente mittente remetente afzender avsandaren"
+    " ip votre serveur ihre eure ваш ваша сервера vostro uw absender absenders absenderadresse absenderdomain expediteur remitente mittente remetente afzender avsandaren"
     " отправитель отправителя nadawca nadawcy odesilatel"
 )
 _TRIGGERS: Final = frozenset(_TRIGGER_WORDS.split())
@@ -25,6 +25,8 @@ _SENDER: Final = (
     r"|(?:envelope |message )?senders?(?: s)?(?: (?:email|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
     r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|mail from|mailfrom"
     r"|return (?:path|address)|reply (?:to )?address|(?:smtp )?client (?:host(?:name)?|ip|address|name)"
+    r"|(?:votre|notre) (?:adresse|domaine|serveur)|adresse (?:ip|du serveur)|(?:direccion|indirizzo|endereco) ip|ip[ -](?:adresse?|адрес)|(?:ihre|eure) (?:adresse|domain|mailadresse)"
+    r"|ваш\w* (?:адрес|домен|сервер|ip)|адрес сервера|vostro (?:indirizzo|dominio|server)|uw (?:adres|domein|server)"
     r"|absender\w*|expediteur|remitente|mittente|remetente|afzender\w*|avsandare\w*|отправител\w*|nadawc\w*|odesilatel\w*)"
 )
 _SMALL: Final = (
@@ -37,7 +39,7 @@ _WRONG: Final = (
     r"|suspended|closed|expired|deleted|removed|undefined|missing|unverified|unresolvable|could(?:nt| not)|can(?:t|not| not)|must|no longer"
     r"|has no|no (?:a|mx|such|dns|valid)|unbekannt\w*|existiert nicht|ungultig\w*|nicht (?:gefunden|gultig|bekannt)|abgelehnt|inconnue?"
     r"|invalide|inexistante?|introuvable|n existe|desconocid\w|no existe|inexistente|invalid[oa]|sconosciut\w|non esiste|desconhecid\w"
-    r"|nao existe|onbekend\w*|bestaat niet|ongeldig\w*|неизвест\w*|не (?:существу\w+|найден\w*)|nieznan\w*|nie istnieje|neexistuje|neznam\w*) "
+    r"|nao existe|onbekend\w*|bestaat niet|ongeldig\w*|неизвест\w*|не (?:существу\w+|на[ий]ден\w*)|nieznan\w*|nie istnieje|neexistuje|neznam\w*) "
 )
 _WRONGLY: Final = (
     r" (?:unknown|invalid|bad|no such|incorrect|missing|illegal|wrong|nonexist\w*|non exist\w*|undefined|unverified"
