@@ -67,6 +67,29 @@ async def test_every_rule_acts_on_its_sample(db):
             assert verdict.until >= override.expires_at
 
 
+@pytest.mark.parametrize(
+    ("reply", "ours"),
+    [
+        ("550 5.4.5 Daily user sending limit exceeded.", True),
+        ("554 Transaction failed: Daily message quota exceeded", True),
+        ("550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients", True),
+        ("554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; message limit exceeded", True),
+        ("550 you have exceeded your hourly limit of 500 mails", True),
+        ("552 5.7.0 Credits exhausted", True),
+        ("552 5.2.2 mailbox over its message quota", False),
+        ("550 this user has reached the daily limit of mails they may receive", False),
+        ("550 5.2.2 quota exceeded", False),
+        ("550 5.1.1 no such user", False),
+    ],
+)
+async def test_a_limit_of_ours_that_is_used_up_loses_no_letter(db, reply, ours):
+    """What a relay refuses for good because we sent enough today waits, and after three such replies so does the rest."""
+    refusals = [Refusal("other", None, heard(reply, phase="content"))] * 3
+    verdicts = await notice_all(db, "relay", refusals, now=NOW)
+    assert {verdict.rate for verdict in verdicts} == {ours}
+    assert [one.suspend for one in await in_force(db)] == [True] * ours
+
+
 async def test_no_sample_is_held_against_the_reader(db):
     """What a rule takes for the sender's matter the classifier never calls a dead address: else no rule would hear of it."""
     for rule in await reply_rule_table.page(db, before=2**62, limit=1000):
