@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbase.campaigns import campaigns, lifecycle
-from mailbase.sending.deliveries import deliveries, leases, marks, records
+from mailbase.sending.deliveries import deliveries, leases, marks, recorder, records
 from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.relays import egress
@@ -542,6 +543,36 @@ async def test_a_late_answer_opens_no_campaign_that_is_just_being_closed(pool, d
         await closing.commit()
     assert await states(db, campaign_id) == {"unknown": 4, "sent": 1}
     await assert_counters(db, campaign_id)
+
+
+async def test_a_recorder_settles_a_letter_once(pool, db, campaign, monkeypatch):
+    """PostgreSQL goes away just behind a commit: the rest is told again, and the lease counts no letter twice."""
+    campaign_id, domain_id = campaign
+    await db.execute("UPDATE deliveries SET due_at = now()")
+    fence, letters = await lease(db, campaign_id, now=None)
+    await mark(db, campaign_id, domain_id, fence, letters, now=None)
+    told = []
+
+    async def clear(_db, name):
+        told.append(name)
+        if len(told) == 1:
+            raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(egress, "clear", clear)
+    monkeypatch.setattr(recorder, "AGAIN", 0.01)
+    writer = recorder.Recorder(pool, "relay", slot=1, random=Random(1))
+    settled = []
+    for letter in letters:
+        one = handed(letter, fence, campaign_id, domain_id)
+        one.settled = partial(settled.append, letter.id)
+        writer.put(one, outcome("sent", letter.id))
+    task = asyncio.create_task(writer.run())
+    async with asyncio.timeout(10):
+        await writer.flush(5)
+    task.cancel()
+    assert told == ["relay", "relay"]
+    assert sorted(settled) == sorted(letter.id for letter in letters)
+    assert await states(db, campaign_id) == {"sent": 5}
 
 
 @pytest.mark.parametrize("phase", ["rcpt", "data"])

@@ -116,14 +116,14 @@ class Recorder:
 
     async def _write(self, batch: list[Result]) -> None:
         self._writing = len(batch)
+        committed = False
         while batch:
             try:
                 async with self._kept.connection() as db:
-                    await records.record(db, batch, slot=self._slot, random=self._random, uncapped=self._uncapped)
-                    self._journal.forget((letter.id, letter.fence) for letter, _ in batch)
-                    for letter, _ in batch:
-                        if letter.settled is not None:
-                            letter.settled()
+                    if not committed:
+                        await records.record(db, batch, slot=self._slot, random=self._random, uncapped=self._uncapped)
+                        committed = True
+                        self._settle(batch)
                     await self._tell(db, batch)
                     await self._note(db)
                 break
@@ -133,6 +133,8 @@ class Recorder:
             except Exception:
                 # One bad row must not take the others with it; alone, it is in doubt.
                 log.exception("outcomes of %d letters could not be written", len(batch))
+                if committed:
+                    break
                 if len(batch) == 1:
                     await self._doubt(batch[0][0])
                     break
@@ -141,6 +143,13 @@ class Recorder:
                 break
         self._writing = 0
         self._written.set()
+
+    def _settle(self, batch: list[Result]) -> None:
+        """Note that outcomes are committed; once, for their leases count them."""
+        self._journal.forget((letter.id, letter.fence) for letter, _ in batch)
+        for letter, _ in batch:
+            if letter.settled is not None:
+                letter.settled()
 
     async def _doubt(self, letter: Handed) -> None:
         """Close a letter whose outcome cannot be written: its lease is prolonged with the others', so it would stay open for ever."""
