@@ -30,6 +30,7 @@ CHALLENGE: Final = Phrases(
     "click … to confirm … message", "click … to verify … message", "click … to release … message", "click … to confirm … e-mail",
     "add yourself to my guest list", "been waitlisted", "was waitlisted", "list of approved senders", "allow incoming messages only from senders",
     "added to my guest list", "added to the guest list", "approved sender list", "approved senders list", "allowed senders list", "awaits moderator approval",
+    "protecting myself from", "click … link … so i can receive", "register so that i can receive",
 )  # fmt: skip
 DELAY_SUBJECT: Final = Phrases(
     "delay", "delayed", "warning message", "warning could not send", "warning mail", "still undelivered", "still being retried", "still trying",

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from mailbase.reports.addresses import one_of
+from mailbase.reports.addresses import inward, one_of
 from mailbase.reports.judge import statuses
 
 Action = Literal["failed", "delayed", "delivered"]
@@ -100,6 +100,8 @@ def parse(text: str) -> Status:
         final, original = one_of(fields.get("final-recipient", "")), one_of(fields.get("original-recipient", ""))
         actual = one_of(fields.get("x-actual-recipient", ""))
         found.originals += [one for one in (original, final, actual) if "@" in one]
+        if original and "@" in original and inward(final):
+            final = original
         status = next(iter(statuses(fields.get("status", ""))), None)
         diagnostic = _TYPE.sub("", fields.get("diagnostic-code", "")).strip()
         found.blocks.append(

@@ -4,6 +4,7 @@ import re
 
 from mailbase.reports.addresses import ADDRESS, DAEMONS, MACHINES, addresses
 from mailbase.reports.automatic import from_machine
+from mailbase.reports.judge import weigh
 from mailbase.reports.mime import Part
 from mailbase.reports.returned import Returned
 
@@ -25,9 +26,19 @@ _STANDS_OUT = (
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
     re.compile(_named(r"[ \t]*[:=：][ \t]*"), re.IGNORECASE | re.UNICODE),
+    re.compile(rf"^[ \t]*[45]\d\d[ \-](?:[45]\.\d\.\d{{1,3}} )?<?({_A})>?(?:\.\.\.|:)", re.MULTILINE | re.UNICODE),
     re.compile(_named(r"(?:[ \t]*[:=：][ \t]*|[ \t]+|(?=[\"'\[(<]))"), re.IGNORECASE | re.UNICODE),
 )
-"""Alone on its line; after a label and its colon; after a word for a recipient. The first that finds anybody counts."""
+"""Alone on its line; after a label and its colon; in front of a server's words; after a word for a recipient.
+
+The first that finds anybody counts.
+"""
+_LABELLED, _LOOSELY = _STANDS_OUT[1], _STANDS_OUT[3]
+_REASONED = re.compile(
+    rf"^[ \t>]*([^\n:@<>]{{4,60}}):[ \t]*<?({_A})>?[ \t]*$",
+    re.MULTILINE | re.UNICODE,
+)
+"""A line that says why and then who: ``User mailbox exceeds allowed size: bob@example.net``."""
 _SENDING = re.compile(
     r"(?:mail[ \t]+from|from|sender|absender|de|von|reply-to|return-path|contact|e-?mail us at|write to|send (?:an )?e-?mail to|message-id|helo|ehlo|mailto:|in-reply-to|wenden sie sich(?: bitte)? an|kontaktieren sie|contactez|écrivez à|contacte(?: con| a)?|contacto con|contattare|contact op met|skontaktuj się z|пишите(?: на)?|по адресу|联系|联络|отправител\w*|от)[ \t:=]*[\"'<\[(]*$",
     re.IGNORECASE,
@@ -40,6 +51,13 @@ _ADVICE = re.compile(
 )
 _IN_VAIN = re.compile(r"unable|\bnot\b|n['’]t\b|fail|\btr(?:y|ied|ying)\b|attempt|impossible", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;][ \t]|\n")
+
+
+_PASSED_ON = re.compile(
+    r"^[>|\t ]{0,8}From:[^\n]{0,200}(?:mailer-daemon|mail delivery|postmaster)[^\n]{0,200}(?:\n[^\n]{3,300}){1,8}",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The head of a notice somebody passed on in his own letter: whom that was sent to is not whom it is about."""
 
 
 def _advised(before: str) -> bool:
@@ -63,6 +81,8 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
             )
         )
     }
+    if "From:" in notice:
+        to_us |= {one.casefold() for block in _PASSED_ON.findall(notice[:LONGEST_NOTICE]) for one in addresses(block)}
     not_them = to_us | {one.casefold() for one in letter.senders}
     written_to = [one for one in letter.recipients if one.casefold() not in not_them]
     # Neither pattern looks beyond its line, and few lines have an address.
@@ -75,8 +95,10 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
                 for match in pattern.finditer(text)
                 for one in match.groups()
                 if one and not one.strip(".").startswith("@") and one.strip(".").casefold() not in not_them
-                if pattern is not _STANDS_OUT[2] or not _advised(text[max(0, match.start() - 80) : match.start()])
+                if pattern is not _LOOSELY or not _advised(text[max(0, match.start() - 80) : match.start()])
             )
+            if pattern is _LABELLED:
+                found |= dict.fromkeys(one for one in _blamed(text) if one.casefold() not in not_them)
             people = [one for one in found if not MACHINES.match(one)]
             if people:
                 return _whole(people)[:MOST_RECIPIENTS]
@@ -102,6 +124,15 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
         if likely and from_machine(mail):
             return likely[:1]
     return written_to[:MOST_RECIPIENTS] if len(written_to) <= 10 else []
+
+
+def _blamed(text: str) -> list[str]:
+    """Return whom lines name behind a reason."""
+    return [
+        address.strip(".")
+        for why, address in _REASONED.findall(text)
+        if weigh(0, None, why, final=True).reason != "uncategorized"
+    ]
 
 
 def about(recipient: str | None, everyone: list[str], notice: str) -> str:

@@ -6,9 +6,11 @@ from itertools import islice
 from mailbase.reports import automatic
 from mailbase.reports.addresses import addresses
 from mailbase.reports.mime import RETURNED, Part, headers, read
+from mailbase.reports.wording import plain
 
 LONGEST = 64_000
 MOST_STARTS = 300
+LONGEST_RESUMED = 400
 
 _URL = re.compile(r"<\s*([a-zA-Z][a-zA-Z0-9+.\-]{1,20}:[^<>\s]{1,2000})\s*>")
 _ID = re.compile(r"<([^<>\s]{3,990})>")
@@ -125,6 +127,7 @@ def cut(text: str) -> tuple[str, Returned]:
         notice = text if start < 0 else text[:start]
     if start < 0:
         return notice, Returned({})
+    notice += _resumed(notice, text[start : start + LONGEST])
     letter = text[start : start + LONGEST]
     quote = re.match(_QUOTED, letter)
     if quote and quote[0]:
@@ -134,16 +137,31 @@ def cut(text: str) -> tuple[str, Returned]:
     return notice, Returned(found)
 
 
+def _resumed(before: str, quoted: str) -> str:
+    """Return what a notice goes on to say behind header fields it only quotes to tell which letter it is about.
+
+    ``This report relates to a message with the following header fields: … Your message cannot be delivered to: …``
+    """
+    if "@" in before or automatic.FAILURE.said_in(plain(before)):
+        return ""
+    rest = quoted.partition("\n\n")[2]
+    if not automatic.FAILURE.said_in(plain(rest[:LONGEST_RESUMED])):
+        return ""
+    again = _start(rest)
+    return "\n\n" + (rest if again < 0 else rest[:again])
+
+
 def _start(text: str) -> int:
     """Where a block of headers begins that only a letter has; -1 when there is none."""
+    passed = 0
     for found in islice(_HEADER.finditer(text), MOST_STARTS):
         at = found.start()
+        if at < passed:
+            continue
         window = text[at : at + 1500].split("\n\n", 1)[0]
         lines = _HEADER.findall(window)
-        if (
-            len(lines) >= 3
-            and any(_SURE.match(line) for line in window.split("\n"))
-            and not _REPORT_ITSELF.search(window)
-        ):
-            return at
+        if len(lines) >= 3 and any(_SURE.match(line) for line in window.split("\n")):
+            if not _REPORT_ITSELF.search(window):
+                return at
+            passed = at + len(window)
     return -1

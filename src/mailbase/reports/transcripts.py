@@ -8,7 +8,7 @@ import re
 _MARK = re.compile(r"<--|-->|<<<|>>>|\b(?:Rcvd|Sent|Received|Client|Server)\b[^\n:]{0,12}:|^[ \t]*[CS]: ", re.MULTILINE)
 _SAID = re.compile(
     r"^[^\n]{0,80}?(?:<--|-->|<<<|>>>|\b(?:Rcvd|Sent|Received|Client|Server)[ \t]*:|^[ \t]*[CS]:)[ \t]*\"?"
-    r"(?:(?:HELO|EHLO|MAIL FROM|RCPT TO|DATA|QUIT|RSET|AUTH|STARTTLS|BDAT|NOOP)\b(?![^\n]{0,300}[ \t][45]\d\d[ \t-])|[23]\d\d(?:[ \-]|$))[^\n]*$",
+    r"(?:(?:HELO|EHLO|MAIL FROM|RCPT TO|DATA|QUIT|RSET|AUTH|STARTTLS|BDAT|NOOP)\b(?![^\n]{0,300}[ \t][45]\d\d[ \t-])|[23]\d\d(?:[ \-]|$))[^\n]*(?:\n|\Z)",
     re.IGNORECASE | re.MULTILINE,
 )
 
