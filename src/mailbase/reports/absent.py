@@ -38,7 +38,7 @@ def _stems(words: str) -> re.Pattern[str]:
 
 _PERSON = _stems(
     "user users username userid mailbox mailboxes mbox recipient recipients recip rcpt addressee adressee address addr account accounts"
-    " acct alias aliases inbox person customer subscriber employee member email e-mail emailaddress maildrop localpart"
+    " acct alias aliases inbox person customer subscriber employee member email e-mail emailaddress maildrop localpart mailname"
     " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
     " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
@@ -56,7 +56,7 @@ _ABSENT = _stems(
     " неизвест* несуществующ* недействител* невідом* непознат* nieznan* neznam* neexistuj* nenalezen* nenajden* bilinmeyen gecersiz ismeretlen"
 )
 _INACTIVE = _stems(
-    "disabled deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
+    "disabled decommissioned retired purged defunct dead deceased lapsed hibernated archived deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
     " inaktiv* deaktiver* deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
     " suspendid* eliminad* disattivat* disabilitat* sospes* desativad* suspens* uitgeschakeld verwijderd"
     " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen* usuniet* slettet slettede nedlagt opgeheven vervallen upphort avslutat borttagen borttaget torolt torolve sters stearsa poistettu silinmis silindi dezaktywowan* deaktivovan* zlikwidowan* изтрит*"
@@ -69,7 +69,9 @@ _ABSENT_PHRASES: Final = tuple(
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
         "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "not be located", "not located", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
-        "not in domain", "nicht bekannt", "existiert nicht", "existiert hier nicht", "existiert leider nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
+        "not in domain", "not in directory", "not in the directory", "not in table", "not on file", "no record of", "not one of our", "dont know", "do not know",
+        "not resolve to a", "nobody here", "no one at this", "no one here", "never heard of", "not in our directory", "not in database", "not in our database",
+        "nicht bekannt", "existiert nicht", "existiert hier nicht", "existiert leider nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
         "no existe", "no encontrado", "no encontrada", "no se encuentra", "non esiste", "non trovato", "non trovata", "non valido", "nao existe", "nao encontrado",
         "nao encontrada", "bestaat niet", "niet gevonden", "niet bekend", "finns inte", "findes ikke", "finnes ikke", "не найден", "не найдена", "не существует",
         "не зарегистрирован", "такого нет", "нет такого", "не існує", "не знайдено", "nie istnieje", "nie znaleziono", "nie ma", "neni znam", "nem letezik",
@@ -88,6 +90,13 @@ _INACTIVE_PHRASES: Final = tuple(
     for phrase in (
         "no longer",
         "not active",
+        "not in service",
+        "out of service",
+        "not been activated",
+        "not work here",
+        "doesnt work here",
+        "not work for us",
+        "permanently blocked",
         "not an active",
         "has left",
         "is gone",
@@ -119,7 +128,7 @@ for _phrases, _reason in ((_ABSENT_PHRASES, "invalid_recipient"), (_INACTIVE_PHR
     for _phrase in _phrases:
         _plain = tuple(without_accents(" ".join(_phrase)).split())
         _PHRASES.setdefault(_plain[0], []).append((_plain, _reason))
-_NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "mx"})
+_NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "customer", "subscriber", "alias", "mx"})
 """What may directly follow a bare "no"."""
 _THEN: Final = frozenset({"found", "here", "by", "with", "named", "exists", "like", "called", "matching", "matches"})
 """What must follow when it is another word for a person."""
@@ -129,6 +138,7 @@ _WRITTEN: Final = (
     ("e-mail", "email"),
     ("non-exist", "nonexist"),
     (" mail box", " mailbox"),
+    (" mail drop", " maildrop"),
     (" mail account", " account"),
     (" mail address", " address"),
     ("local part", "localpart"),
@@ -160,6 +170,20 @@ _EASTERN: Final = re.compile(
     "|(?:没有|無此|无此|找不到|不存在的|存在しない|無効な|不明な|없는|존재하지 않는)[^。\n]{0,10}?"
     "(?:用户|用戶|收件人|邮箱|郵箱|信箱|帐号|账号|帳號|ユーザ|宛先|受信者|アドレス|メールボックス|사용자|수신자|계정)"
 )
+
+
+_SHUT: Final = re.compile(
+    r" (?:user|account|mailbox|recipient|address|customer|subscriber)(?: (?:is|was|has been|have been)(?: currently| permanently)?)?"
+    r" (?:blocked|frozen|barred|terminated)(?: (?:due to|because of|for) (?:inactivity|non payment))? $"
+    r"| (?:user|account)(?: (?:is|was|has been))? locked $"
+)
+
+
+def shut(words: str) -> bool:
+    """Whether ``plain`` words end with a reader's account being blocked; "blocked" with more behind it is somebody's rule."""
+    return words.endswith((" blocked ", " frozen ", " barred ", " locked ", " inactivity ", " payment ")) and (
+        _SHUT.search(words) is not None
+    )
 
 
 @lru_cache(maxsize=256)

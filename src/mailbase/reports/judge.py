@@ -9,9 +9,10 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from mailbase.reports.absent import absent
+from mailbase.reports.absent import absent, shut
 from mailbase.reports.rules import candidates
-from mailbase.reports.senders import blamed, too_early
+from mailbase.reports.senders import blamed, limited, too_early
+from mailbase.reports.tongues import spoken_of
 from mailbase.reports.verdicts import CLASS_OF, VERDICTS, Verdict
 from mailbase.reports.wording import Phrases, plain, spoken
 
@@ -189,8 +190,15 @@ def _said(text: str) -> tuple[frozenset[str], frozenset[str]]:
     for _, wanted, reason, is_weak in candidates(words):
         if wanted is None or spoken(wanted, words):
             (weak if is_weak else strong).add(reason)
+    elsewhere = spoken_of(text)
+    if elsewhere:
+        strong |= elsewhere if "invalid_sender" not in elsewhere else elsewhere - _HARD
+    if limited(words):
+        strong.add("rate_limited")
     if not strong & _SENDERS and blamed(words):
         strong.add("invalid_sender")
+    if not strong & _SENDERS and shut(words):
+        strong.add("inactive_mailbox")
     if " temporar" in words or ("inactive_mailbox" in strong and " hours " in words):
         strong.add("transient_failure")
     return frozenset(strong), frozenset(weak)

@@ -1,0 +1,158 @@
+"""What refusals in other languages say, by classes of words: a person and "not there" beside each other mean one thing.
+
+``languages.txt`` holds the classes of each language. A reply is read clause by clause; who is spoken of decides: the
+sender, its domain or its server before anybody's mailbox, a full mailbox before a missing one.
+"""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mailbase.reports.wording import without_accents
+
+FILE: Final = Path(__file__).parent / "languages.txt"
+LONGEST: Final = 500
+"""Longer texts are letters to people, which say all kinds of things of senders and addresses."""
+NEAR: Final = 70
+"""How many signs may stand between who is spoken of and what is said."""
+NEXT: Final = 22
+"""The same for a bare "no"."""
+HEAD: Final = 4
+
+_NAME = re.compile(
+    r"(?:https?://|www\.)\S+|[^\s<>()\[\]{}\"',;:=]{1,128}@[^\s<>()\[\]{}\"',;:=]{1,128}"
+    r"|(?<![\w.])(?:[a-z0-9-]{1,63}\.){1,9}[a-z][a-z0-9-]{1,23}(?![\w])|\d[\d.:/-]*\d"
+)
+_CLAUSES = re.compile(r"[.;:!?()\[\]。！？；：（），、\n]+")
+_APART = re.compile(r"[^\w]+|_+")
+_OTHERS = re.compile(r" (?:spf|dkim|dmarc|helo|ehlo|ptr|dns|rbl|relay\w*|spam\w*|tls|smtp auth|mail from) ")
+
+
+class Language(NamedTuple):
+    """The classes of one language, ready to be looked for; ``heads`` is how its telling words begin."""
+
+    words: dict[str, re.Pattern[str]]
+    heads: frozenset[str]
+    spaced: bool
+
+
+TELLING: Final = ("absent", "gone", "none", "refused", "full", "large")
+
+
+def _class(words: list[str], *, spaced: bool) -> re.Pattern[str]:
+    if not spaced:
+        return re.compile("|".join(re.escape(word.replace("_", " ")) for word in words))
+    return re.compile(
+        "(?<= )(?:" + "|".join(re.escape(word).replace(r"\*", r"\w*").replace("_", " ") for word in words) + ")(?= )"
+    )
+
+
+def read() -> dict[str, dict[str, list[str]]]:
+    """Return the words of each class of each language, bare of accents.
+
+    Raises:
+        ValueError: a class stands before any language.
+    """
+    languages: dict[str, dict[str, list[str]]] = {}
+    classes: dict[str, list[str]] | None = None
+    for line in FILE.read_text("utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            classes = languages.setdefault(line[1:-1], {})
+            continue
+        if classes is None:
+            raise ValueError(line)
+        name, *words = without_accents(line).split()
+        classes[name] = words
+    return languages
+
+
+SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
+
+
+def _ready(name: str, classes: dict[str, list[str]]) -> Language:
+    spaced = name not in SPACELESS
+    telling = [word for one in TELLING for word in classes.get(one, ())]
+    heads = (
+        frozenset(word.replace("_", " ").rstrip("*").split()[0][:HEAD] for word in telling) if spaced else frozenset()
+    )
+    return Language({one: _class(words, spaced=spaced) for one, words in classes.items()}, heads, spaced)
+
+
+LANGUAGES: Final = [_ready(name, classes) for name, classes in read().items()]
+_SPACED: Final = [one for one in LANGUAGES if one.spaced]
+_HEADS: Final = frozenset(one for language in _SPACED for one in language.heads)
+
+
+@lru_cache(maxsize=256)
+def spoken_of(text: str) -> frozenset[str]:
+    """Return the reasons a short text names in any of the languages."""
+    if len(text) > LONGEST or not text:
+        return frozenset()
+    low = text.lower()
+    foreign = not low.isascii()
+    if not foreign and _HEADS.isdisjoint(word[:HEAD] for word in low.split()):
+        return frozenset()
+    low = _NAME.sub(" ", without_accents(low) if foreign else low).replace("e-mail", "email").replace("e-post", "epost")
+    found: set[str] = set()
+    for piece in _CLAUSES.split(low):
+        clause = " " + " ".join(_APART.sub(" ", piece).split()) + " "
+        words = {word[:HEAD] for word in clause.split()}
+        for language in LANGUAGES:
+            if not language.spaced:
+                # Vowel signs of Thai are no letters to the pattern that takes words apart.
+                found |= _clause(language.words, " ".join(piece.split()), spaced=False) if foreign else set()
+            elif not words.isdisjoint(language.heads):
+                found |= _clause(language.words, clause, spaced=True)
+    return frozenset(found)
+
+
+def _clause(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> set[str]:
+    """Return what one clause says in one language."""
+    has = {name for name, pattern in words.items() if pattern.search(clause) is not None}
+    said = has & {"absent", "gone", "refused"}
+    ours = "sender" in has or ("your" in has and _yours(words, clause, spaced=spaced))
+    meant = [
+        reason
+        for reason, holds in (
+            ("message_too_large", {"large", "message"} <= has),
+            ("rate_limited", "sending" in has and (said or "full" in has)),
+            ("invalid_sender", ours and said),
+            ("spam_content", {"refused", "content"} <= has),
+            ("quota_issues", "full" in has and has & {"space", "person"}),
+            ("", "host" in has or _OTHERS.search(clause)),
+            ("inactive_mailbox", "gone" in has and _near(words["gone"], words["person"], clause, NEAR)),
+            ("invalid_recipient", "absent" in has and _near(words["absent"], words["person"], clause, NEAR)),
+            (
+                "invalid_recipient",
+                "none" in has and _near(words["none"], words["person"], clause, NEXT if spaced else 4),
+            ),
+        )
+        if holds
+    ]
+    return {meant[0]} - {""} if meant else set()
+
+
+def _yours(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> bool:
+    """Whether it is the sender's account, address or server that is spoken of: "your …", or "… your" where that follows."""
+    for found in words["your"].finditer(clause):
+        after, before = clause[found.end() : found.end() + 34], clause[max(0, found.start() - 30) : found.start()]
+        for owned in (words["person"], words["host"]):
+            behind = owned.search(after)
+            if behind is not None and (after[: behind.start()].count(" ") <= 2 if spaced else behind.start() <= 2):
+                return True
+            ahead = [one.end() for one in owned.finditer(before)]
+            if ahead and len(before) - ahead[-1] <= 1:
+                return True
+    return False
+
+
+def _near(one: re.Pattern[str], other: re.Pattern[str], clause: str, far: int) -> bool:
+    spans = [found.span() for found in one.finditer(clause)]
+    return any(
+        min(abs(begin - found.end()), abs(found.start() - end)) <= far
+        for found in other.finditer(clause)
+        for begin, end in spans
+    )
