@@ -7,7 +7,7 @@ sender, its domain or its server before anybody's mailbox, a full mailbox before
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mailbase.reports.wording import without_accents
 
@@ -29,15 +29,25 @@ _APART = re.compile(r"[^\w]+|_+")
 _OTHERS = re.compile(r" (?:spf|dkim|dmarc|helo|ehlo|ptr|dns|rbl|relay\w*|spam\w*|tls|smtp auth|mail from) ")
 
 
-class Language(NamedTuple):
-    """The classes of one language, ready to be looked for; ``heads`` is how its telling words begin."""
+class Language:
+    """The classes of one language; each is made ready when it is first looked for."""
 
-    words: dict[str, re.Pattern[str]]
-    heads: frozenset[str]
-    spaced: bool
+    def __init__(self, name: str, classes: dict[str, list[str]]) -> None:
+        self.spaced = name not in SPACELESS
+        self.classes = classes
+        self._ready: dict[str, re.Pattern[str]] = {}
+
+    def __getitem__(self, name: str) -> re.Pattern[str]:
+        """Return the pattern of a class."""
+        found = self._ready.get(name)
+        if found is None:
+            found = self._ready[name] = _class(self.classes[name], spaced=self.spaced)
+        return found
 
 
+SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
 TELLING: Final = ("absent", "gone", "none", "refused", "full", "large")
+"""Without a word of these classes a language has said nothing."""
 
 
 def _class(words: list[str], *, spaced: bool) -> re.Pattern[str]:
@@ -69,21 +79,27 @@ def read() -> dict[str, dict[str, list[str]]]:
     return languages
 
 
-SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
+LANGUAGES: Final = [Language(name, classes) for name, classes in read().items()]
+_SPACELESS: Final = [one for one in LANGUAGES if not one.spaced]
+_TELLS: Final[dict[str, list[tuple[str, Language]]]] = {}
+"""By how a word begins: what to look for, and in which language it tells."""
+for _language in LANGUAGES:
+    for _word in {one for name in TELLING for one in _language.classes.get(name, ())} if _language.spaced else ():
+        _sought = f" {_word}".replace("_", " ") if _word.endswith("*") else f" {_word} ".replace("_", " ")
+        _TELLS.setdefault(_word.partition("_")[0].rstrip("*")[:HEAD], []).append((_sought.rstrip("*"), _language))
 
 
-def _ready(name: str, classes: dict[str, list[str]]) -> Language:
-    spaced = name not in SPACELESS
-    telling = [word for one in TELLING for word in classes.get(one, ())]
-    heads = (
-        frozenset(word.replace("_", " ").rstrip("*").split()[0][:HEAD] for word in telling) if spaced else frozenset()
-    )
-    return Language({one: _class(words, spaced=spaced) for one, words in classes.items()}, heads, spaced)
-
-
-LANGUAGES: Final = [_ready(name, classes) for name, classes in read().items()]
-_SPACED: Final = [one for one in LANGUAGES if one.spaced]
-_HEADS: Final = frozenset(one for language in _SPACED for one in language.heads)
+def _told(words: str) -> list[Language]:
+    """Return the languages that may have said something."""
+    found = {
+        id(language): language
+        for head in {word[:HEAD] for word in words.split()}
+        | {word[:2] for word in words.split()}
+        | {word[:3] for word in words.split()}
+        for sought, language in _TELLS.get(head, ())
+        if sought in words
+    }
+    return list(found.values())
 
 
 @lru_cache(maxsize=256)
@@ -93,27 +109,29 @@ def spoken_of(text: str) -> frozenset[str]:
         return frozenset()
     low = text.lower()
     foreign = not low.isascii()
-    if not foreign and _HEADS.isdisjoint(word[:HEAD] for word in low.split()):
+    if foreign:
+        low = without_accents(low)
+    told = _told(f" {' '.join(_APART.sub(' ', low).split())} ")
+    if not told and not foreign:
         return frozenset()
-    low = _NAME.sub(" ", without_accents(low) if foreign else low).replace("e-mail", "email").replace("e-post", "epost")
+    low = _NAME.sub(" ", low).replace("e-mail", "email").replace("e-post", "epost")
     found: set[str] = set()
     for piece in _CLAUSES.split(low):
         clause = " " + " ".join(_APART.sub(" ", piece).split()) + " "
-        words = {word[:HEAD] for word in clause.split()}
-        for language in LANGUAGES:
-            if not language.spaced:
-                # Vowel signs of Thai are no letters to the pattern that takes words apart.
-                found |= _clause(language.words, " ".join(piece.split()), spaced=False) if foreign else set()
-            elif not words.isdisjoint(language.heads):
-                found |= _clause(language.words, clause, spaced=True)
+        for language in told:
+            found |= _clause(language, clause)
+        if foreign:
+            # Vowel signs of Thai are no letters to the pattern that takes words apart.
+            for language in _SPACELESS:
+                found |= _clause(language, " ".join(piece.split()))
     return frozenset(found)
 
 
-def _clause(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> set[str]:
+def _clause(words: Language, clause: str) -> set[str]:
     """Return what one clause says in one language."""
-    has = {name for name, pattern in words.items() if pattern.search(clause) is not None}
+    has = {name for name in words.classes if words[name].search(clause) is not None}
     said = has & {"absent", "gone", "refused"}
-    ours = "sender" in has or ("your" in has and _yours(words, clause, spaced=spaced))
+    ours = "sender" in has or ("your" in has and _yours(words, clause))
     meant = [
         reason
         for reason, holds in (
@@ -127,7 +145,7 @@ def _clause(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> 
             ("invalid_recipient", "absent" in has and _near(words["absent"], words["person"], clause, NEAR)),
             (
                 "invalid_recipient",
-                "none" in has and _near(words["none"], words["person"], clause, NEXT if spaced else 4),
+                "none" in has and _near(words["none"], words["person"], clause, NEXT if words.spaced else 4),
             ),
         )
         if holds
@@ -135,13 +153,15 @@ def _clause(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> 
     return {meant[0]} - {""} if meant else set()
 
 
-def _yours(words: dict[str, re.Pattern[str]], clause: str, *, spaced: bool) -> bool:
+def _yours(words: Language, clause: str) -> bool:
     """Whether it is the sender's account, address or server that is spoken of: "your …", or "… your" where that follows."""
     for found in words["your"].finditer(clause):
         after, before = clause[found.end() : found.end() + 34], clause[max(0, found.start() - 30) : found.start()]
         for owned in (words["person"], words["host"]):
             behind = owned.search(after)
-            if behind is not None and (after[: behind.start()].count(" ") <= 2 if spaced else behind.start() <= 2):
+            if behind is not None and (
+                after[: behind.start()].count(" ") <= 2 if words.spaced else behind.start() <= 2
+            ):
                 return True
             ahead = [one.end() for one in owned.finditer(before)]
             if ahead and len(before) - ahead[-1] <= 1:
