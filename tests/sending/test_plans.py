@@ -219,7 +219,7 @@ CASES = {
     "take": (warmup_take.COUNT, [2, "relay", None, ["*", "google"], [9, 9], [0, 0], None], set()),
     "turns": (turns.LOOK, [CURRENT, ["google", "other"], None], QUEUE),
     "turn taken": (turns.MOVE, [[CURRENT], ["google"], [1], [0]], set()),
-    "give back": (warmup_take.GIVE_BACK, [2, "relay", "google", TENTH, 1], set()),
+    "give back": (warmup_take.GIVE_BACK, [2, "relay", "google", TENTH, 1, 0], set()),
     "told later": (warmup_tally.LATER, [BATCH[0], None, ["complained"]], KEY),
     "letter of a report": (feedback.LETTER, [BATCH[0]], KEY),
     "newest letter": (

@@ -50,7 +50,7 @@ async def hand_over(db, campaign, text, *, n=1, now=START, provider="google", **
     results = [
         (
             Handed(letter.id, fence, campaign_id, domain_id, letter.subscriber_id, letter.provider, letter.email, None, letter.attempts + 1, marked.bucket, egress="mx"),
-            Outcome(letter.id, kind, int(code), enhanced_status(reply), reply, more.get("phase", "rcpt"), bounce_class, retry_after=more.get("retry_after"), free=more.get("free", False)),
+            Outcome(letter.id, kind, int(code), enhanced_status(reply), reply, more.get("phase", "rcpt"), bounce_class, retry_after=more.get("retry_after"), free=more.get("free", False), denied=more.get("denied", False)),
         )
         for letter in letters
     ]  # fmt: skip
@@ -187,6 +187,34 @@ async def test_one_letter_is_refused_for_our_sake_for_two_days(db, google, text,
     assert [row["class"] for row in await db.fetch("SELECT class FROM bounces")] == ["block"]
     assert await db.fetchval("SELECT sum(blocked) FROM allowances WHERE provider = 'google'") == blocked
     await assert_counters(db, google[0])
+
+
+async def test_a_letter_its_relay_denies_waits_two_days(db, google):
+    """What a relay will not relay waits, longer each time, at no cost; nobody's name suffers, and after 48 hours it is a block."""
+    text = "550 5.7.1 Relaying denied"
+    await db.execute("UPDATE warmups SET preset = 'standard' WHERE domain_id = $1", google[1])
+    (id,) = await hand_over(db, google, text, denied=True)
+    await db.execute("UPDATE deliveries SET due_at = 'infinity' WHERE id <> $1", id)
+    now, tries = START, 1
+    while (row := (await rows(db, [id]))[0])["state"] == "deferred":
+        assert (row["attempts"], row["refused_since"]) == (0, START)
+        now, tries = row["due_at"], tries + 1
+        await hand_over(db, google, text, now=now, denied=True)
+    assert row["state"] == "bounced"
+    assert timedelta(hours=48) <= now - START <= timedelta(hours=48, minutes=1)
+    assert 10 < tries < 40
+    assert [row["class"] for row in await db.fetch("SELECT class FROM bounces")] == ["block"]
+    assert await db.fetchval("SELECT sum(blocked + deferred + taken) FROM allowances") == 0
+    assert await overrides.count(db) == 0
+    await assert_counters(db, google[0])
+
+
+async def test_over_mx_a_host_that_does_not_relay_is_one_domains_matter(db, google):
+    """A domain that points at a large provider and is unknown there bounces as a block, and holds that provider back for nobody."""
+    await hand_over(db, google, "550 5.7.1 Relaying denied", n=6)
+    assert await states(db, google[0]) == {"bounced": 6, "queued": 2}
+    assert await overrides.count(db) == 0
+    assert await domain_stops.get(db, google[1]) is None
 
 
 async def test_sites_count_as_other(db, google):

@@ -178,7 +178,7 @@ REFUSALS = [
     ("550 no", "refused", "soft"),
     ("450 4.2.0 greylisted, try again in 5 minutes", "deferred", None),
     ("421 4.7.28 unusual rate", "deferred", None),
-    ("530 5.7.0 Authentication required", "relay", None),
+    ("530 5.7.0 Authentication required", "refused", "block"),
 ]
 
 
@@ -198,6 +198,46 @@ async def test_a_refused_recipient_leaves_the_others_alone(reply, kind, bounce_c
     assert outcomes[1].code == int(reply[:3])
     assert outcomes[1].reply == " ".join(line[4:] for line in reply.split("\n"))
     assert [letter[1] for letter in peer.letters] == ["one@example.com", "two@example.com"]
+
+
+DENIALS = [
+    "550 5.7.1 Relaying denied",
+    "554 5.7.1 <bad@example.com>: Relay access denied",
+    "454 4.7.1 <bad@example.com>: Relay access denied",
+    "550 5.7.64 TenantAttribution; Relay Access Denied",
+    "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+    "550 Authentication required",
+    "550 5.7.1 SMTP AUTH is required for message submission on port 587",
+    "530 5.7.0 Must be authenticated",
+    "554 5.7.1 <mail.example[192.0.2.1]>: Client host rejected: Access denied",
+    "553 5.7.1 <news@example.org>: Sender address rejected: not logged in",
+]
+
+
+@pytest.mark.parametrize(
+    ("reply", "denied"),
+    [
+        *((reply, True) for reply in DENIALS),
+        ("550 5.1.1 <bad@example.com>: User unknown", False),
+        ("550 5.4.1 Recipient address rejected: Access denied", False),
+        ("552 5.2.2 Mailbox full", False),
+        ("554 5.7.26 DMARC authentication required", False),
+        ("450 4.7.1 Client host rejected: Greylisted", False),
+        ("250 2.1.5 Relaying denied never", False),
+    ],
+)
+async def test_a_relay_that_denies_means_us(reply, denied):
+    """A relay that will not relay, or wants a login, at RCPT denies the letter: refused or deferred, a block, and no word about its reader."""
+    _, outcomes = await against(
+        {"RCPT": lambda _, line: reply if "bad" in line else "250 ok"},
+        envelope("bad@example.com"),
+        envelope("good@example.com"),
+    )
+    assert [outcome.denied for outcome in outcomes] == [denied, False]
+    if denied:
+        expected = ("deferred", None) if reply.startswith("4") else ("refused", "block")
+        assert (outcomes[0].kind, outcomes[0].bounce_class) == expected
+        assert outcomes[0].reason == "relay_denied"
 
 
 async def test_354_after_a_refused_recipient_sends_no_content():

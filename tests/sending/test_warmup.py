@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from random import Random
 
 import asyncpg
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from mailbase.audience.addresses import Address
 from mailbase.letters.content import Sender
-from mailbase.sending.deliveries import leases, marks
+from mailbase.sending.deliveries import leases, marks, records
 from mailbase.sending.deliveries.marks import Pair
+from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.dispatch import messages
+from mailbase.sending.outcomes import Outcome
 from mailbase.sending.warmup import judge as warmup_judge
 from mailbase.sending.warmup import overrides as warmup_overrides
 from mailbase.sending.warmup import rules as warmup_rules
@@ -117,6 +120,34 @@ async def test_what_is_given_back_can_be_taken_again(db):
     assert grants.granted == {"other": 10}
     await warmup_take.give_back(db, domain_id, "relay", "other", grants.bucket, 4)
     assert await warmup.remaining(db, domain_id, to_outbox=False, now=START) == 4
+
+
+async def test_a_cold_letter_that_is_refused_before_data_leaves_its_tiers_share(db):
+    """What is given back of cold people's letters counts no more as cold."""
+    domain_id = await add_domain(db, preset="custom", schedule=[10], rules=AT_ONCE)
+    people = await add_people(db, 4)
+    campaign_id = await add_campaign(db, domain_id, people)
+    await db.execute("UPDATE deliveries SET due_at = $1", START)
+    fence, letters = await leases.lease_campaign(db, campaign_id, 4, now=START, lease=timedelta(minutes=1))
+    pairs = [
+        marks.Pair(letter.id, letter.email, letter.provider, tier)
+        for letter, tier in zip(letters, (1, 2, 7, 8), strict=True)
+    ]
+    marked = await marks.mark_campaign(
+        db, campaign_id, domain_id, fence, pairs, egress="relay", to_outbox=False, slot=1, now=START
+    )
+    assert set(marked.cold) == {letters[2].id, letters[3].id}
+    counted = "SELECT taken, cold FROM allowances WHERE provider = 'other' AND egress = 'relay'"
+    assert tuple(await db.fetchrow(counted)) == (4, 2)
+    results = [
+        (
+            Handed(one.id, fence, campaign_id, domain_id, one.subscriber_id, one.provider, one.email, None, 1, marked.bucket, cold=one.id in marked.cold),
+            Outcome(one.id, "deferred", 450, "4.7.1", "Greylisted", "rcpt", reason="greylisted"),
+        )
+        for one in letters[1:3]
+    ]  # fmt: skip
+    await records.record(db, results, slot=1, random=Random(1), now=START)
+    assert tuple(await db.fetchrow(counted)) == (2, 1)
 
 
 async def take(db, domain_id, n, now, provider="other"):

@@ -88,6 +88,11 @@ class Outcome(msgspec.Struct, gc=False):
     attempt does not count; ``retry_after`` says when to come back. True with ``not_sent``: we held it back ourselves."""
     provider: str | None = None
     """Who it was that said so, where the envelope did not know it yet."""
+    denied: bool = False
+    """True with ``refused`` or ``deferred``: a relay would not pass this letter on, for our sake as it says (we may not relay there,
+    or not any more). The reader has nothing to do with it."""
+    stops: bool = False
+    """True: with this, a relay has denied so many letters in a row that its way out is to be stopped."""
 
 
 OnOutcome = Callable[[Outcome], None]

@@ -36,6 +36,8 @@ class Marked(Struct):
 
     ids: set[int]
     bucket: datetime | None = None
+    cold: Collection[int] = ()
+    """Which of them it counted as going to people of cold tiers."""
     held: bool = False
     """Whether some went back to the queue for want of allowance."""
 
@@ -179,7 +181,8 @@ async def mark_campaign(
             out += [row["provider"] for row in judged if row["reason"] is not None]
             await turns.gone(db, Counter((campaign_id, provider) for provider in out))
         await _skip(db, judged, slot=slot)
-    return Marked(marked, grants.bucket, held=len(marked) < len(going))
+    cold = {letter.id for letter in going if letter.id in marked and letter.tier >= grants.cold_tier}
+    return Marked(marked, grants.bucket, cold, held=len(marked) < len(going))
 
 
 def _granted(letters: Sequence[Pair], granted: dict[str, int]) -> set[int]:

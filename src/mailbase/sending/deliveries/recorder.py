@@ -1,6 +1,7 @@
 """The recorder: gathers outcomes for a moment and writes them together; what cannot be written now is written later.
 
-It also tells the way out's row (:mod:`~mailbase.sending.relays.egress`) when it refuses us, and when it takes letters again; and stops
+It also tells the way out's row (:mod:`~mailbase.sending.relays.egress`) when it refuses us, or denies letter after letter
+(:mod:`~mailbase.sending.relays.denials`), and when it takes letters again; and stops
 the domain whose sender is refused.
 """
 
@@ -20,6 +21,7 @@ from mailbase.sending.deliveries.records import Handed
 from mailbase.sending.outcomes import Outcome
 from mailbase.sending.providers import domain_stops
 from mailbase.sending.relays import egress
+from mailbase.sending.relays.denials import Denials
 from mailbase.sending.warmup import take as warmup_take
 from mailbase.sending.warmup.rules import TOTAL
 
@@ -51,6 +53,7 @@ class Recorder:
         self._writing = 0
         self._flushing = False
         self._uncapped: Counter[tuple[int, str]] = Counter()
+        self._denials = Denials()
         self._noted = 0.0
         self._troubled = True
         self.counts: Counter[str] = Counter()
@@ -61,7 +64,8 @@ class Recorder:
         return len(self._queue) + self._writing
 
     def put(self, letter: Handed, outcome: Outcome) -> None:
-        """Take an outcome."""
+        """Take an outcome; where the way out is to be stopped for it, say so in it."""
+        outcome.stops = self._denials.heard(letter.email, outcome)
         self._queue.append((letter, outcome))
         self.counts[outcome.kind] += 1
         if not self._some.is_set():
@@ -180,7 +184,7 @@ class Recorder:
             del self._uncapped[domain_id, name]
 
     async def _tell(self, db: Connection, batch: list[Result]) -> None:
-        refusals = [outcome for _, outcome in batch if outcome.kind == "relay"]
+        refusals = [outcome for _, outcome in batch if outcome.kind == "relay" or outcome.stops]
         if refusals:
             last = refusals[-1]
             self._troubled = True
@@ -195,6 +199,10 @@ class Recorder:
         }
         if of_senders:
             await domain_stops.stop(db, {id: why.replace("\0", "") for id, why in of_senders.items()})
-        if not refusals and self._troubled and any(outcome.kind != "not_sent" for _, outcome in batch):
+        if (
+            not refusals
+            and self._troubled
+            and any(outcome.kind != "not_sent" and not outcome.denied for _, outcome in batch)
+        ):
             await egress.clear(db, self._name)
             self._troubled = False

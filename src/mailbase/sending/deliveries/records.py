@@ -1,7 +1,7 @@
 """The record: what became of letters that were handed over, in batches, once for each, with everything that follows from it.
 
 ``sent`` · ``bounced`` (and the bounce; a hard one, or soft ones of five days, also end the subscriber) · ``deferred`` until its next attempt
-(and that is also what a refusal for good makes of it when a rule on replies says that it was about us, up to the two days) ·
+(and that is also what a refusal for good makes of it when a rule on replies, or a relay, says that it was about us, up to the two days) ·
 ``failed`` after the last · back to ``queued`` when the refusal was ours, or of our sender · ``unknown`` when nobody can tell, unless its campaign (or
 a message) promises *at least once*: that goes out again, up to three times.
 
@@ -57,10 +57,13 @@ class Handed(Struct, gc=False):
     attempts: int
     """The mark's included."""
     bucket: datetime | None
+    """Where a cap counted it."""
     failure: str | None = None
     """Why it could not be composed, where that is what happened."""
     egress: str = "relay"
     """The way out it was marked for."""
+    cold: bool = False
+    """Whether the cap counted it as one to a person of a cold tier."""
     settled: Callable[[], None] | None = None
     """To be called once its outcome is committed."""
 
@@ -88,13 +91,15 @@ def fate(
         return Fate("failed", reason="content")
     if _ours(letter, outcome, standing):
         return Fate("queued", wait=0, burnt=False, refused=standing.verdict.stopped, counts=standing.counts)
+    # What a relay will not pass on says nothing to anybody about our name.
+    counts = standing.counts and not outcome.denied
     match outcome.kind:
         case "sent":
             return Fate("sent")
-        case "refused" if standing.verdict.rate and standing.since < retries.LIFETIME:
+        case "refused" if (standing.verdict.rate or outcome.denied) and standing.since < retries.LIFETIME:
             pass
         case "refused" | "sender":
-            return Fate("bounced", reason=outcome.reason or "uncategorized", counts=standing.counts)
+            return Fate("bounced", reason=outcome.reason or "uncategorized", counts=counts)
         case "unknown" if again is None:
             return Fate("unknown", reason="no_reply")
         case "not_sent" if outcome.free or outcome.phase in retries.BEFORE_RECIPIENT:
@@ -114,7 +119,7 @@ def fate(
         wait=retry.wait.total_seconds(),
         burnt=retry.burnt,
         refused=refused,
-        counts=standing.counts,
+        counts=counts,
     )
 
 
@@ -307,6 +312,7 @@ def _reply(outcome: Outcome) -> str:
 async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[int, str]]:
     """Give back what was counted and refused before DATA, and what waits again; count what capped domains are judged by; return what nothing held."""
     back: Counter[tuple[int, str, str, datetime]] = Counter()
+    cold: Counter[tuple[int, str, str, datetime]] = Counter()
     again: Counter[tuple[int, str]] = Counter()
     out: Counter[tuple[int, str]] = Counter()
     results: list[Result] = []
@@ -320,11 +326,13 @@ async def _allowances(db: Connection, written: Sequence[Row]) -> Counter[tuple[i
         if end.state in WAITING:
             again[letter.campaign_id, letter.provider] += 1
         if end.state != "sent" and outcome.phase in BEFORE_DATA:
-            back[letter.domain_id, letter.egress, letter.provider, letter.bucket] += 1
+            key = (letter.domain_id, letter.egress, letter.provider, letter.bucket)
+            back[key] += 1
+            cold[key] += letter.cold
         if (what := warmup_tally.said(outcome, first=end.counts)) is not None:
             results.append(Result(letter.domain_id, letter.egress, letter.provider, letter.bucket, what))
-    for (domain_id, egress, provider, bucket), n in sorted(back.items()):
-        await warmup_take.give_back(db, domain_id, egress, provider, bucket, n)
+    for key, n in sorted(back.items()):
+        await warmup_take.give_back(db, *key, n, cold=cold[key])
     await warmup_tally.note(db, results)
     await turns.came_back(db, again)
     return out

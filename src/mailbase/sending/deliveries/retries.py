@@ -8,12 +8,15 @@ recipient's rate    ("receiving mail too quickly") half an hour or more; nobody 
 provider's rate     when the provider's override ends, a little spread                  no
 us, for good        (a 5xx a rule on replies takes for our matter) the same, an hour     no
                     or more, later each time
+the relay           (it will not relay for us, it says) later each time, by the          no
+                    letter's age
 the session         (a host that greets with 4xx) later each time, by the letter's age  no
 its turn            (the provider has no room for it now) when there will be            no
 anything else       5, 10, 20, 40, 80 minutes, then every 4 hours                       yes
 ==================  ==================================================================  ================
 
-A time the other side named is honoured: never earlier. Every delay is spread, so that what was refused together does not come
+A time the other side named is honoured: never earlier, and for ten times its own word alone; whoever says "in a minute" every time
+is asked as the schedule has it from then on. Every delay is spread, so that what was refused together does not come
 back together. A letter that is refused 48 hours after the first time, or later, is given up, whatever burnt.
 """
 
@@ -34,6 +37,8 @@ SPREAD: Final = 0.2
 SHORTEST: Final = timedelta(seconds=30)
 LONGEST: Final = timedelta(hours=24)
 LIFETIME: Final = timedelta(hours=48)
+HONOURED: Final = 10
+"""So often, or for so many times the time they named, their word is enough."""
 MINUTE: Final = timedelta(minutes=1)
 HALF_AN_HOUR: Final = timedelta(minutes=30)
 HALF_A_DAY: Final = timedelta(hours=12)
@@ -60,7 +65,7 @@ def about(outcome: Outcome, *, rate: bool) -> About:
     """Return what a refusal to be tried again is about; ``rate``: a rule says that it is the provider's pace, or our set-up."""
     if outcome.free:
         return "turn"
-    if outcome.kind == "refused":
+    if outcome.kind == "refused" or outcome.denied:
         return "blocked"
     if _GREYLISTED.search(outcome.reply):
         return "greylisting"
@@ -96,8 +101,9 @@ def after(
     wait = _wait(what, attempts, since, held, random)
     if outcome.retry_after is not None:
         asked = min(max(timedelta(seconds=outcome.retry_after), SHORTEST), LONGEST)
-        # What a provider's override says beside it holds as well.
-        floor = wait if what == "rate" and held is not None else timedelta()
+        # What a provider's override says beside it holds as well; and nobody's word holds for ever.
+        often = attempts > HONOURED if burnt else since > HONOURED * asked
+        floor = wait if often or (what == "rate" and held is not None) else timedelta()
         wait = max(asked * (1 + random.uniform(0, SPREAD)), floor)
     # The last time is at the end of its life, not beyond.
     return Retry(min(wait, max(LIFETIME - since, SHORTEST)), burnt)

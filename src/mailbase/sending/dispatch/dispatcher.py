@@ -276,8 +276,7 @@ class Dispatcher:
     async def _compose(self, batch: Batch, size: int) -> list[Ready]:
         # In one go: to serve the connections in between costs a fifth more CPU, and 25 ms are no time for them.
         ready: list[Ready] = []
-        now = self._clock()
-        began = time.thread_time()
+        now, began = self._clock(), time.thread_time()
         while len(ready) < size:
             one = await batch.prepare(self._pool, now)
             if one is None:
@@ -304,7 +303,7 @@ class Dispatcher:
             if one.id not in marked.ids:
                 batch.holding.settle()
                 continue
-            one.handed.bucket = marked.bucket
+            one.handed.bucket, one.handed.cold = marked.bucket, one.id in marked.cold
             if one.envelope is None:
                 one.handed.failure = one.failure
                 self._recorder.put(one.handed, _not_sent(one.id))
@@ -331,9 +330,11 @@ class Dispatcher:
         if outcome.kind != "unknown":
             self._journal.answered(letter.id, letter.fence, taken=outcome.kind == "sent")
         self._recorder.put(letter, outcome)
-        if outcome.kind == "relay":
+        if outcome.kind == "relay" or outcome.stops:
             self._probing = True
             self._abandon()
+        if outcome.stops:
+            self._waiting.revoke()
         self._room.set()
 
     async def _renew(self) -> None:

@@ -130,7 +130,7 @@ class MxTransport:
         """
         if not batch:
             return
-        told = Told(len(batch), on_outcome, lambda _: None)
+        told = Told(len(batch), on_outcome, lambda outcome: outcome)
         deadline = asyncio.get_running_loop().time() + HOLD
         for envelope in batch:
             self._take(Ticket(envelope, told, deadline, urgent))

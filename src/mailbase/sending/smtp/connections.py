@@ -10,12 +10,13 @@ connection went before its content began. While a server says nothing at all, le
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mailbase.config import Relay
-from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome
+from mailbase.sending.outcomes import Envelope, OnOutcome, Outcome, stale
 from mailbase.sending.smtp.concurrency import Concurrency
 from mailbase.sending.smtp.conversation import Connection, Job
+from mailbase.sending.smtp.replies import denial
 from mailbase.sending.smtp.session import SessionError, Timeouts, open_session
 
 LETTERS_PER_CONNECTION = 500
@@ -26,8 +27,8 @@ REOPEN_AFTER = 2.0  # seconds to leave a server alone that refuses one more conn
 class Told:
     """One call of ``hand_over``: done when each of its letters has been reported."""
 
-    def __init__(self, size: int, on_outcome: OnOutcome, note: OnOutcome) -> None:
-        """``note`` hears each outcome before the caller does."""
+    def __init__(self, size: int, on_outcome: OnOutcome, note: Callable[[Outcome], Outcome]) -> None:
+        """``note`` hears each outcome before the caller does, who gets what it makes of it."""
         self._left = size
         self._on_outcome = on_outcome
         self._note = note
@@ -35,9 +36,9 @@ class Told:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def report(self, outcome: Outcome) -> None:
-        self._note(outcome)
+        noted = self._note(outcome)
         try:
-            self._on_outcome(outcome)
+            self._on_outcome(noted)
         except Exception as error:  # noqa: BLE001  (the caller's mistake must not end the connection; it is raised to the caller)
             self._error = self._error or error
         self._left -= 1
@@ -150,20 +151,26 @@ class SmtpTransport:
         if self._waiting:
             self._keep_watch()
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome) -> Outcome:
         if outcome.free:
-            return  # our own doing
+            return outcome  # our own doing
         self._heard = asyncio.get_running_loop().time()
         if outcome.code == 421 or outcome.kind in {"relay", "not_sent", "unknown"}:
             self._concurrency.setback(asyncio.get_running_loop().time())
         elif self._concurrency.success(len(self._connections)) and self._waiting:
             self._serve()
+        return outcome if outcome.kind == "sent" else denial(outcome)
 
     # What a connection asks of its pool.
 
     def take(self) -> Job | None:
-        """Return the next letter."""
-        return self._waiting.popleft() if self._waiting else None
+        """Return the next letter that is still to go out; nobody asks about the others."""
+        while self._waiting:
+            job = self._waiting.popleft()
+            if not job.envelope.revoked:
+                return job
+            job.batch.report(stale(job.envelope, "connect"))
+        return None
 
     def put_back(self, job: Job) -> None:
         """Take a letter back to the front."""

@@ -68,6 +68,37 @@ def about_the_sender(code: int, enhanced: str | None, text: str) -> bool:
     return code == 553 or _SENDER_WORDS.search(text) is not None
 
 
+_LOGIN_WORDS = re.compile(
+    r"\bauth(entication|ori[sz]ation)?( is)? (required|needed)\b|\b(must|need to|have to|please) (first )?(be )?(authenticated?|log ?in|sign in)\b"
+    r"|\bnot (been )?(authenticated|logged in)\b|\bauthenticate (first|before)\b|\bclient host (rejected(?!.{0,40}gr[ae]y)|\[[^\]]*\] blocked)",
+    re.IGNORECASE,
+)
+_DNS_WORDS = re.compile(r"\b(spf|dkim|dmarc)\b", re.IGNORECASE)
+
+
+def denial(answer: Outcome) -> Outcome:
+    """Return what a *relay's* answer to one letter is, given what it would be from the recipient's own server.
+
+    Where it says that it does not relay for us (our login lapsed, our address is allowed no more) the letter is ``denied``: refused, or
+    deferred, but the next one may fare better, and so may this one later. A server that speaks for itself never means us by that.
+    """
+    if answer.phase not in {"rcpt", "data", "content"} or answer.code < 400:
+        return answer
+    of_us = answer.kind == "relay" and answer.code in _OURS
+    words = (
+        answer.phase != "content"
+        and _LOGIN_WORDS.search(answer.reply) is not None
+        and _DNS_WORDS.search(answer.reply) is None
+        and not (answer.enhanced and _SENDER_STATUS.fullmatch(answer.enhanced))
+    )
+    if not of_us and (answer.kind not in {"refused", "deferred"} or not (words or answer.reason == "relay_denied")):
+        return answer
+    kind: Kind = "deferred" if answer.kind == "deferred" else "refused"
+    return msgspec.structs.replace(
+        answer, kind=kind, denied=True, reason="relay_denied", bounce_class="block" if kind == "refused" else None
+    )
+
+
 @lru_cache(maxsize=256)
 def enhanced_status(text: str) -> str | None:
     """Return the first RFC 3463 status in a reply's text, such as ``5.1.1``."""

@@ -43,6 +43,8 @@ class Grants(Struct, kw_only=True):
     granted: dict[str, int]
     bucket: datetime | None = None
     wait: datetime | None = None
+    cold_tier: int = 7
+    """From which tier on they were counted as cold."""
 
 
 def chosen_of(row: Record | Mapping[str, Any], *, to_outbox: bool) -> Chosen:
@@ -221,7 +223,8 @@ async def take(
                 kept[provider] = at + pause if pause is not None else None
         if kept:
             await db.execute(KEEP, domain_id, egress, list(kept), list(kept.values()))
-    return Grants(granted=granted, bucket=bucket, wait=warmup_keys.wait(chosen, list(found.values()), at))
+    until = warmup_keys.wait(chosen, list(found.values()), at)
+    return Grants(granted=granted, bucket=bucket, wait=until, cold_tier=chosen.rules.cold_tier)
 
 
 async def _count(
@@ -247,16 +250,16 @@ WITH held AS (
     ORDER BY provider <> '*'
     FOR UPDATE
 )
-UPDATE allowances SET taken = GREATEST(taken - $5, 0) FROM held
+UPDATE allowances SET taken = GREATEST(taken - $5, 0), cold = GREATEST(cold - $6, 0) FROM held
 WHERE (allowances.domain_id, allowances.egress, allowances.provider, allowances.bucket) = (held.domain_id, held.egress, held.provider, held.bucket)
 """
 
 
 async def give_back(  # noqa: PLR0917  (the key, where it was counted, and how many)
-    db: Connection, domain_id: int, egress: str, provider: str, bucket: datetime, n: int
+    db: Connection, domain_id: int, egress: str, provider: str, bucket: datetime, n: int, *, cold: int = 0
 ) -> None:
-    """Give back letters that were counted in ``bucket`` and never went out."""
-    await db.execute(GIVE_BACK, domain_id, egress, provider, bucket, n)
+    """Give back letters that were counted in ``bucket``, so many of them as cold, and never went out."""
+    await db.execute(GIVE_BACK, domain_id, egress, provider, bucket, n, cold)
 
 
 async def note(
