@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -15,6 +16,7 @@ from mailbase.sending.dispatch import messages
 from mailbase.sending.dispatch.crew import Way
 from mailbase.sending.dispatch.messages import NewMessage
 from mailbase.sending.outcomes import Outcome
+from mailbase.sending.providers import overrides
 from mailbase.sending.relays import relays
 from mailbase.vault import Vault
 from sending.sending_kit import (
@@ -29,6 +31,7 @@ from sending.sending_kit import (
 )
 from sending.test_crash import is_final, sent_at_least, wait_for
 from sink import Sink
+from smtp_peer import SmtpPeer
 
 VAULT = Vault([SECRET])
 MESSAGE = NewMessage(
@@ -119,6 +122,53 @@ async def test_a_relay_that_is_away_leaves_its_letters_to_the_others(db, databas
         assert len(set(recipients(own))) == len(own.taken()) == 600
         assert await db.fetchval("SELECT max(attempts) FROM deliveries WHERE campaign_id = $1", campaign_id) == 1
         assert await db.fetchval("SELECT reason FROM egress WHERE name = 'away'") is not None
+
+
+async def test_a_relay_that_denies_everybody_is_stopped_and_loses_no_letter(db, database_url, tmp_path):
+    """A relay that will not relay for us any more is left alone, with its words; no letter bounces, and all leave when it does again."""
+    domain_id = await add_domain(db)
+    people = [id for n in range(60) for id in await add_people(db, 5, domain=f"d{n}.example", prefix=f"p{n}x")]
+    campaign_id = await add_campaign(db, domain_id, people)
+    answers = {"RCPT": "550 5.7.1 Relaying denied"}
+    async with SmtpPeer(answers) as peer:
+        with worker(database_url, tmp_path, smtp_port=peer.port):
+            await wait_for(lambda: db.fetchval("SELECT failures > 0 FROM egress WHERE name = 'relay'"))
+            assert await db.fetchval("SELECT reason FROM egress") == "rcpt: 550 5.7.1 Relaying denied"
+            early = await states(db, campaign_id)
+            assert early.keys() <= {"queued", "deferred", "leased", "marked"}
+            assert early["deferred"] < 100
+            assert await db.fetchval("SELECT max(attempts) FROM deliveries") == 0
+            peer.answers["RCPT"] = "250 2.1.5 ok"
+
+            async def all_gone():
+                await db.execute("UPDATE deliveries SET due_at = now() WHERE state = 'deferred' AND due_at > now()")
+                return await is_final(db, campaign_id)
+
+            await wait_for(all_gone, seconds=30)
+        assert await states(db, campaign_id) == {"sent": 300}
+        assert len({recipient for _, recipient, _ in peer.letters}) == len(peer.letters) == 300
+        assert await db.fetchval("SELECT reason FROM egress WHERE name = 'relay'") is None
+    await assert_counters(db, campaign_id)
+
+
+async def test_a_provider_suspended_over_one_relay_is_sent_to_over_the_others(db, database_url, tmp_path):
+    """While a provider takes nothing over one relay, that relay's letters to it go over the others, each once; the rest stays."""
+    domain_id = await add_domain(db)
+    await db.execute("INSERT INTO recipient_domains (domain, provider) VALUES ('shop.example', 'google')")
+    people = await add_people(db, 200, domain="shop.example") + await add_people(db, 200, prefix="q")
+    campaign_id = await add_campaign(db, domain_id, people)
+    limits = overrides.Restriction(suspend=True)
+    await overrides.create(db, "google", limits, reason="no", duration=timedelta(hours=1), egress="big")
+    with three_sinks(tmp_path) as (own, big, spare):
+        await relays.create(db, VAULT, name="big", url=address(big.port), weight=3)
+        await relays.create(db, VAULT, name="spare", url=address(spare.port), weight=0)
+        with worker(database_url, tmp_path, smtp_port=own.port):
+            await wait_for(lambda: is_final(db, campaign_id))
+        assert await states(db, campaign_id) == {"sent": 400}
+        assert not [one for one in recipients(big) if "@shop.example" in one]
+        assert 100 < len(big.taken()) < 200
+        assert len(set(recipients(own) + recipients(big))) == len(own.taken()) + len(big.taken()) == 400
+        assert not spare.taken()
 
 
 async def test_relays_come_and_go_while_letters_are_sent(db, database_url, tmp_path):

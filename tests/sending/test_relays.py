@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from mailbase.errors import ConfigError, Conflict, Invalid, NotFound
+from mailbase.sending.outcomes import Outcome
 from mailbase.sending.relays import egress, relays
+from mailbase.sending.relays.denials import ANYHOW, DOMAINS, LETTERS, Denials
 from mailbase.sending.relays.relays import Change, read_url
-from mailbase.sending.relays.shares import BELONGS, SLOTS, share, slot
+from mailbase.sending.relays.shares import BELONGS, SLOTS, diverted, share, slot
 from mailbase.vault import Vault
 
 VAULT = Vault(["the secret key of the tests"])
@@ -42,6 +44,55 @@ def test_a_letter_moves_only_while_its_own_relay_is_away(weights, available, at)
         assert owner(now, at) == [home]
     elif now:
         assert owner(now, at)[0] in available
+
+
+@given(WEIGHTS, st.sets(NAMES), st.dictionaries(NAMES, st.sets(st.sampled_from(["google", "yahoo"]))))
+def test_a_provider_suspended_over_a_relay_is_sent_to_over_the_others(weights, available, suspended):
+    """Its letters are shared as if the relays over which it is suspended were away; nobody else's letters move."""
+    there = available & weights.keys()
+    found = diverted(weights, there, {name: suspended.get(name, ()) for name in there})
+    for provider in ("google", "yahoo"):
+        without = {name for name in there if provider in suspended.get(name, ())}
+        assert (provider in found) == bool(without)
+        if without:
+            assert found[provider] == share(weights, there - without)
+
+
+def denials(words):
+    """Return after which of these the way out is stopped: ``a`` is a denial for that domain, upper case one that was taken."""
+    heard = Denials()
+    said = (
+        Outcome(1, "sent", 250, None, "taken", "content")
+        if word.isupper()
+        else Outcome(1, "refused", 550, "5.7.1", "Relaying denied", "rcpt", "block", denied=True)
+        for word in words
+    )
+    return [n for n, (word, one) in enumerate(zip(words, said, strict=True)) if heard.heard(f"p@{word}.example", one)]
+
+
+def test_a_relay_that_denies_one_letter_after_the_other_is_stopped():
+    """Five letters to three domains, nothing taken in between: that is us. Each further stop takes as many again."""
+    assert (LETTERS, DOMAINS, ANYHOW) == (5, 3, 100)
+    assert denials("abcde") == [4]
+    assert denials("aaaabbbc") == [7]
+    assert denials("abcabaaaaaaaa") == [4, 9]
+    assert denials("abcdeXabcde") == [4, 10]
+    assert denials("a" * 250) == [99, 199]
+
+
+def test_recipients_a_relay_does_not_like_stop_nobody():
+    """A domain's letters one after the other, or many that have some taken in between: the others go on."""
+    assert denials("a" * 60 + "b" * 39) == []
+    assert denials("abcdXefghXabcd") == []
+
+
+def test_a_recipient_that_does_not_exist_says_nothing_about_us():
+    """What a relay says of a mailbox neither makes up the number nor starts it over."""
+    heard = Denials()
+    denied = Outcome(1, "refused", 550, "5.7.1", "Relaying denied", "rcpt", "block", denied=True)
+    unknown = Outcome(1, "refused", 550, "5.1.1", "unknown", "rcpt", "hard")
+    said = [heard.heard(f"p@{domain}.example", denied) + heard.heard("q@f.example", unknown) for domain in "abcde"]
+    assert said == [0, 0, 0, 0, 1]
 
 
 @given(st.dictionaries(NAMES, st.integers(1, 1000), min_size=1), st.integers(0, 2**62))

@@ -5,7 +5,7 @@ about its domain's warm-up has changed.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
@@ -66,8 +66,12 @@ class CampaignQueue:
         lease: timedelta = leases.LEASE,
         full: Callable[[], Collection[str]] = tuple,
         own: Callable[[], Sequence[Interval] | None] = lambda: None,
+        diverted: Callable[[], Mapping[str, Sequence[Interval]]] = dict,
     ) -> None:
-        """``full`` names the providers of which the way out can take no more letters just now; ``own``: see ``lease_campaign``."""
+        """``full`` names the providers of which the way out can take no more letters just now; ``own``: see ``lease_campaign``.
+
+        ``diverted``: what stands for ``own`` with the letters of single providers, which some other way sends nothing.
+        """
         self._egress = egress
         self._to_outbox = to_outbox
         self._slot = slot
@@ -76,6 +80,8 @@ class CampaignQueue:
         self._lease = lease
         self._full = full
         self._own = own
+        self._diverted = diverted
+        self._turn = 0
         self._known: dict[int, _Known] = {}
         self._last = 0
 
@@ -88,8 +94,7 @@ class CampaignQueue:
         now: datetime | None = None,
     ) -> Leased | None:
         """Lease from the next campaign in turn that may send; None when nothing may go now."""
-        own = self._own()
-        if own is not None and not own:
+        if not any(own is None or own for own in (self._own(), *self._diverted().values())):
             return None
         found = await waiting.due(db, now=now)
         self._known = {due.campaign_id: self._know(due.campaign_id) for due in found}
@@ -120,9 +125,47 @@ class CampaignQueue:
         if self._clock() - known.read >= LANES_EVERY:
             known.choice.know(await waiting.lanes(db, due.campaign_id))
             known.read = self._clock()
+        for own, closed in self._shares(known.choice.names):
+            leased = await self._lease_share(db, due, found, limit, own=own, closed=closed, now=now)
+            if leased is not None:
+                return leased
+        return None
+
+    def _shares(self, names: Collection[str]) -> list[tuple[Sequence[Interval] | None, Collection[str]]]:
+        """Return which slots are ours, and of which providers not, one after the other: all is one where nobody is diverted."""
+        own, full = self._own(), self._full()
+        diverted = {name: slots for name, slots in self._diverted().items() if name in names}
+        if not diverted:
+            return [(own, full)]
+        shares: list[tuple[Sequence[Interval] | None, Collection[str]]] = [(own, {*full, *diverted})]
+        for slots in {tuple(slots) for slots in diverted.values()}:
+            theirs = {name for name, others in diverted.items() if tuple(others) == slots}
+            shares.append((slots, {*full, *(name for name in names if name not in theirs)}))
+        # Each of them is the first one in its turn.
+        self._turn += 1
+        first = self._turn % len(shares)
+        ordered = shares[first:] + shares[:first]
+        return [
+            (slots, closed)
+            for slots, closed in ordered
+            if (slots is None or slots) and any(name not in closed for name in names)
+        ]
+
+    async def _lease_share(
+        self,
+        db: Connection,
+        due: Due,
+        found: Sequence[Due],
+        limit: int,
+        *,
+        own: Sequence[Interval] | None,
+        closed: Collection[str],
+        now: datetime | None,
+    ) -> Leased | None:
+        known = self._known[due.campaign_id]
         capped = due.capped(to_outbox=self._to_outbox)
         for _ in range(TRIES if capped else 1):
-            names = known.choice.candidates(self._full())
+            names = known.choice.candidates(closed)
             if not names:
                 # Created since, or all of them closed for now.
                 known.read = float("-inf")
@@ -148,7 +191,7 @@ class CampaignQueue:
             if capped and others:
                 warmest = await waiting.warmest(db, others, list(shares))
             fence, letters = await leases.lease_campaign(
-                db, due.campaign_id, limit, egress=self._egress, lanes=lanes_of(shares, room, warmest), own=self._own(), now=now,
+                db, due.campaign_id, limit, egress=self._egress, lanes=lanes_of(shares, room, warmest), own=own, now=now,
                 lease=self._lease,
             )  # fmt: skip
             known.choice.found(shares, Counter(letter.provider for letter in letters))

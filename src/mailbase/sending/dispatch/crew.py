@@ -48,6 +48,10 @@ SELECT name FROM egress WHERE stopped_until > now()
 """
 
 
+Shares = dict[str, tuple[Interval, ...]]
+"""By way out, the slots of its letters."""
+
+
 class Way:
     """One way out at work."""
 
@@ -135,7 +139,9 @@ class Crew:
         self._late: list[Way] = []
         """Let go of while their last outcomes could not be written."""
         self._named: dict[str, NamedRelay] = {}
-        self._shares: dict[str, tuple[Interval, ...]] | None = None
+        self._shares: Shares | None = None
+        self._diverted: dict[str, Shares] = {}
+        """By provider, where some ways send it nothing now and others do."""
         self._look_now = asyncio.Event()
         self._own: list[str] = []
         self._seen = float("-inf")
@@ -197,7 +203,7 @@ class Crew:
                     one.name: one for one in await relays.list_enabled(db, self._vault) if one.name not in self._own
                 }
                 # Before anybody new begins: a spare gets nothing meanwhile.
-                self._shares = await self._divide(db, named)
+                self._shares, self._diverted = await self._divide(db, named)
                 await self._follow(named)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             log.warning("relays are looked at later: %s", error)
@@ -230,7 +236,9 @@ class Crew:
         chance = random.Random()  # noqa: S311  (spreads retries)
         recorder = Recorder(self._letters, name, slot=self._slot, random=chance, journal=self._journal)
         lane = partial(Dispatcher, self._letters, recorder=recorder, journal=self._journal, lease=self._lease)
-        source = campaigns(full=partial(self._closed, for_campaigns), own=partial(self._own_share, name))
+        source = campaigns(
+            full=partial(self._closed, for_campaigns), own=partial(self._own_share, name), diverted=partial(self._diverted_to, name)
+        )  # fmt: skip
         rests = partial(self._rests, name)
         lanes = [lane(messages(full=transport.full, rests=rests), transport) for transport in for_messages]
         lanes.append(lane(source, for_campaigns, first=lanes[0] if lanes else None))
@@ -244,16 +252,25 @@ class Crew:
     def _own_share(self, name: str) -> Sequence[Interval] | None:
         return None if self._shares is None else self._shares.get(name, ())
 
+    def _diverted_to(self, name: str) -> dict[str, Sequence[Interval]]:
+        return {provider: shares.get(name, ()) for provider, shares in self._diverted.items()}
+
     def _rests(self, name: str) -> bool:
         return self._own_share(name) == ()
 
-    async def _divide(self, db: Connection, named: dict[str, NamedRelay]) -> dict[str, tuple[Interval, ...]] | None:
-        """Return each way's slots; None where there are no named relays."""
+    async def _divide(self, db: Connection, named: dict[str, NamedRelay]) -> tuple[Shares | None, dict[str, Shares]]:
+        """Return each way's slots, and those of providers that are suspended over some; None where there are no named relays."""
         if not named:
-            return None
+            return None, {}
         weights = dict.fromkeys(self._own, OWN_WEIGHT) | {name: relay.weight for name, relay in named.items()}
         stopped = {row["name"] for row in await db.fetch(STOPPED)}
-        divided = relay_shares.share(weights, weights.keys() - stopped)
+        there = weights.keys() - stopped
+        suspended = {name: self._providers.suspended(name) for name in there}
+        diverted = relay_shares.diverted(weights, there, suspended)
+        shares = self._together(relay_shares.share(weights, there))
+        return shares, {provider: self._together(divided) for provider, divided in diverted.items()}
+
+    def _together(self, divided: Shares) -> Shares:
         # Source addresses take what is theirs together: not each can connect to every host.
         ours = [part for name in self._own for part in divided.get(name, ())]
         return divided | {name: tuple(ours) for name in self._own if name in divided}

@@ -6,7 +6,7 @@ A source leases, composes and marks; :mod:`~mailbase.sending.dispatch.dispatcher
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final, Protocol
@@ -178,11 +178,13 @@ class CampaignSource:
     def __init__(
         self, streams: Streams, signers: Signers, *, to_outbox: bool, slot: int, lease: timedelta,
         egress: str | None = None, full: Callable[[], Collection[str]] = tuple,
-        own: Callable[[], Sequence[Interval] | None] = lambda: None, labels: Sequence[Label] = (),
+        own: Callable[[], Sequence[Interval] | None] = lambda: None,
+        diverted: Callable[[], Mapping[str, Sequence[Interval]]] = dict, labels: Sequence[Label] = (),
     ) -> None:  # fmt: skip
         """``egress`` is the name of the way out, by which the warm-up counts; ``full``: of whom it takes no more just now.
 
-        ``own``: the slots of its letters, where several ways out share them; ``labels``: what the service there wants in letters.
+        ``own``: the slots of its letters, where several ways out share them; ``diverted``: those of single providers' letters, where they
+        are shared in another way; ``labels``: what the service there wants in letters.
         """
         self._streams = streams
         self._signers = signers
@@ -194,8 +196,16 @@ class CampaignSource:
         self._faults = Faults()
         self._full = full
         self._queue = CampaignQueue(
-            self._egress, to_outbox=to_outbox, slot=slot, clock=boottime, random=Random(), lease=lease, full=full, own=own,  # noqa: S311  (chance, no secret)
-        )  # fmt: skip
+            self._egress,
+            to_outbox=to_outbox,
+            slot=slot,
+            clock=boottime,
+            random=Random(),  # noqa: S311  (chance, no secret)
+            lease=lease,
+            full=full,
+            own=own,
+            diverted=diverted,
+        )
 
     async def lease(self, pool: Pool, limit: int) -> Batch | None:
         """Lease from the next campaign in turn that may send."""

@@ -42,6 +42,23 @@ def share(weights: Mapping[str, int], available: Collection[str]) -> dict[str, t
     return {name: _joined(parts) for name, parts in owned.items()}
 
 
+def diverted(
+    weights: Mapping[str, int], available: Collection[str], suspended: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, tuple[Interval, ...]]]:
+    """Return, by provider, who sends its letters where that is not as :func:`share` has it: it is ``suspended`` over some ways, given by name.
+
+    To its letters those ways are away, and to them alone.
+    """
+    without: dict[str, set[str]] = {}
+    for name in available:
+        for provider in suspended.get(name, ()):
+            without.setdefault(provider, set()).add(name)
+    found: dict[frozenset[str], dict[str, tuple[Interval, ...]]] = {}
+    for names in {frozenset(names) for names in without.values()}:
+        found[names] = share(weights, set(available) - names)
+    return {provider: found[frozenset(names)] for provider, names in without.items()}
+
+
 def _divide(whole: Interval, weights: Mapping[str, int]) -> list[tuple[str, Interval]]:
     total = sum(weights.values())
     counted = weights if total else dict.fromkeys(weights, 1)
