@@ -211,6 +211,10 @@ DENIALS = [
     "530 5.7.0 Must be authenticated",
     "554 5.7.1 <mail.example[192.0.2.1]>: Client host rejected: Access denied",
     "553 5.7.1 <news@example.org>: Sender address rejected: not logged in",
+    "550 relaying requires authentication",
+    "550 5.7.1 <bad@example.com>... Relaying denied. IP name lookup failed [192.0.2.1]",
+    "451 4.7.1 Relaying temporarily denied",
+    "550 5.7.0 Your IP address is not allowed to send mail through this server",
 ]
 
 
@@ -223,6 +227,9 @@ DENIALS = [
         ("552 5.2.2 Mailbox full", False),
         ("554 5.7.26 DMARC authentication required", False),
         ("450 4.7.1 Client host rejected: Greylisted", False),
+        ("450 4.1.1 Recipient address rejected: unverified address", False),
+        ("550 5.7.1 Recipient is not authorized to accept external mail", False),
+        ("550 5.7.1 You are not allowed to send to this group", False),
         ("250 2.1.5 Relaying denied never", False),
     ],
 )

@@ -69,8 +69,12 @@ def about_the_sender(code: int, enhanced: str | None, text: str) -> bool:
 
 
 _LOGIN_WORDS = re.compile(
-    r"\bauth(entication|ori[sz]ation)?( is)? (required|needed)\b|\b(must|need to|have to|please) (first )?(be )?(authenticated?|log ?in|sign in)\b"
-    r"|\bnot (been )?(authenticated|logged in)\b|\bauthenticate (first|before)\b|\bclient host (rejected(?!.{0,40}gr[ae]y)|\[[^\]]*\] blocked)",
+    r"\bauth(entication|ori[sz]ation)?( is)? (required|needed|failed)\b|\brequires? (smtp )?auth|\bsmtp auth(entication)? in your\b"
+    r"|\b(must|need to|have to|please) (first )?(be )?(authenticated?|log ?in|sign in)\b|\bauthenticate (first|before)\b"
+    r"|\bnot (been )?(authenticated|logged in)\b|\bclient host (rejected(?!.{0,40}gr[ae]y)|\[[^\]]*\] blocked)"
+    r"|\brelay(ing)?\b.{0,20}\b(denied|prohibited|refused|not (allowed|permitted|authori[sz]ed))\b"
+    r"|\b(your ip( address)?|ip \S{3,40}|host) is not (allowed|permitted|authori[sz]ed) to (send|relay)\b"
+    r"|\bnot (allowed|permitted|authori[sz]ed) to relay\b",
     re.IGNORECASE,
 )
 _DNS_WORDS = re.compile(r"\b(spf|dkim|dmarc)\b", re.IGNORECASE)
@@ -87,6 +91,7 @@ def denial(answer: Outcome) -> Outcome:
     of_us = answer.kind == "relay" and answer.code in _OURS
     words = (
         answer.phase != "content"
+        and answer.bounce_class != "hard"
         and _LOGIN_WORDS.search(answer.reply) is not None
         and _DNS_WORDS.search(answer.reply) is None
         and not (answer.enhanced and _SENDER_STATUS.fullmatch(answer.enhanced))
