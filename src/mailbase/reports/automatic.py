@@ -121,10 +121,3 @@ def delayed(mail: Part, notice: str) -> bool:
         return True
     subject = plain(mail.first("subject"))
     return DELAY_SUBJECT.said_in(subject) and not ENDED.said_in(subject)
-
-
-def receipt(parts: list[Part]) -> bool:
-    """Whether it is a receipt for a letter that was shown or deleted (RFC 8098)."""
-    return any(
-        part.kind in {"message/disposition-notification", "message/global-disposition-notification"} for part in parts
-    )

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import msgspec
 
-from mailbase.reports import automatic, complaints, delivery_status, notices, returned
+from mailbase.reports import automatic, complaints, delivery_status, notices, receipts, returned
 from mailbase.reports.addresses import addresses
 from mailbase.reports.judge import code_of, says, status_of, weigh
 from mailbase.reports.mime import Part, read
@@ -27,11 +27,23 @@ from mailbase.reports.wording import plain
 LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 LONGEST_LEAD = 3000
+LONGEST_SIGNATURE = 1500
 MOST_APART = 50
 SHORTEST_SUBJECT = 12
 ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
 """Headers that say whom a report was sent to."""
 
+_BLANK = re.compile(r"[ \t]+\n")
+DISPLAYED = Verdict("delivered", "displayed")
+
+_YOUR_LETTER = re.compile(
+    r"^[ \t]*your (?:message|document)[ \t]*:[^\n@]{0,300}(?=\n+[ \t]*(?:was not|could not be|wasn't) delivered\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TITLED = re.compile(
+    r"\b(?:(?:en)?titled|subject(?: of| line)?|betreff|objet|asunto|oggetto)[:\s]{1,4}(?:\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'(?!\w)|“[^”\n]{1,200}”)",
+    re.IGNORECASE,
+)
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
 )
@@ -83,7 +95,7 @@ def examine(data: bytes) -> Report:
         mail, parts = forwarded, forwarded.walk()
         written_to += mail.all(*ABOUT_US)
     letter = returned.of_parts(parts)
-    notice = _notice(parts)
+    notice = _BLANK.sub("\n", _without_signature(_notice(parts)))
     notice, quoted = returned.cut(notice)
     letter = letter or quoted
     if len(subject := letter.part.first("subject")) >= SHORTEST_SUBJECT:
@@ -143,6 +155,13 @@ def _notice(parts: list[Part]) -> str:
         and (part.kind.startswith(("text/", "multipart/")) or part.kind == "unknown/unknown" or not part.kind)
     ]
     return "\n".join(loose)[:LONGEST_NOTICE]
+
+
+def _without_signature(notice: str) -> str:
+    """Return a notice without what stands beneath it: whom to write to and that the mail was scanned for spam."""
+    at = notice.rfind("\n-- \n")
+    under = notice[at:] if at > 0 and len(notice) - at <= LONGEST_SIGNATURE else ""
+    return notice[:at] if under and notice[:at].strip() and not (code_of(under) or status_of(under)) else notice
 
 
 def _status(parts: list[Part], notice: str) -> delivery_status.Status | None:
@@ -240,8 +259,23 @@ def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdi
 
 
 def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned) -> list[Finding]:
-    if automatic.receipt(parts):
-        return [Finding(recipient=_first(addresses(mail.first("from"))), cls="delivered", reason="displayed")]
+    receipt = receipts.find(mail, parts, notice)
+    if receipt is not None:
+        verdict = receipt.verdict or DISPLAYED
+        reply = _spoken(notice) if receipt.verdict else None
+        return [
+            Finding(
+                recipient=receipt.recipient,
+                cls=verdict.cls,
+                reason=verdict.reason,
+                status=status_of(notice) if receipt.verdict else None,
+                reply=reply,
+                suppress=verdict.cls == "hard",
+            )
+        ]
+    if not notice.strip():
+        # Some say it all in the subject; what the letter was called is not theirs.
+        notice = mail.first("subject").replace(letter.part.first("subject") or "\n", " ")
     machine = automatic.from_machine(mail)
     failure = automatic.failure(mail) and (machine or bool(letter) or not automatic.from_list(mail))
     lead = _lead(notice)
@@ -286,8 +320,10 @@ def _shared(people: list[str], lead: str) -> str:
 
 def _beside(one: str | None, people: list[str], notice: str, lead: str, shared: str) -> Finding:
     """Return what a notice says of one recipient: the server's words it quotes, the paragraph that names it, what goes with it, else all of it."""
-    own, around = notices.paragraph(one, people, lead), _lead(notices.about(one, people, notice))
-    for text, quoted in ((_quoted(own), True), (own, False), (_quoted(around), True), (around, False), (shared, False)):
+    named = notices.paragraphs(one, people, lead)
+    own, around = "\n".join(named[:1]), _lead(notices.about(one, people, notice))
+    beside = [pair for text in named for pair in ((_quoted(text), True), (text, False))]
+    for text, quoted in (*beside, (_quoted(around), True), (around, False), (shared, False)):
         verdict = weigh(code_of(text), status_of(text), text, final=True)
         # A quotation may be cut: only what it says for certain counts before the whole.
         if verdict.cls in {"hard", "block"} if quoted else verdict.reason != "uncategorized":
@@ -312,7 +348,7 @@ def _somebody(people: list[str]) -> list[str | None]:
 @lru_cache(maxsize=16)
 def _lead(notice: str) -> str:
     """Return the beginning of what a server wrote, without sessions and the letter's subject."""
-    said = refusals(notice[:LONGEST_NOTICE])[: 2 * LONGEST_LEAD]
+    said = _TITLED.sub(" ", _YOUR_LETTER.sub("", refusals(notice[:LONGEST_NOTICE])[: 2 * LONGEST_LEAD]))
     lines = [
         line
         for line in said.split("\n")

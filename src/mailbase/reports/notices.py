@@ -3,14 +3,16 @@
 import re
 
 from mailbase.reports.addresses import ADDRESS, DAEMONS, MACHINES, addresses
-from mailbase.reports.automatic import from_machine
-from mailbase.reports.judge import weigh
+from mailbase.reports.automatic import FAILURE, from_machine
+from mailbase.reports.judge import code_of, status_of, weigh
 from mailbase.reports.mime import Part
 from mailbase.reports.returned import Returned
+from mailbase.reports.wording import plain
 
 MOST_RECIPIENTS = 200
 LONGEST_NOTICE = 32_000
 LONGEST_LINE = 1_000
+MOST_PARAGRAPHS = 4
 
 _A = ADDRESS.pattern
 
@@ -67,51 +69,25 @@ def _advised(before: str) -> bool:
 
 
 def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
-    """Return whom a notice is about: as the headers say, as the text sets them apart, as the letter was addressed."""
-    named = addresses(" , ".join(mail.all("x-failed-recipients")))
-    if named:
-        return named[:MOST_RECIPIENTS]
-    to_us = {
-        one.casefold()
-        for one in addresses(
-            " , ".join(
-                mail.all(
-                    "to", "delivered-to", "x-original-to", "envelope-to", "return-path", "from", "cc", "x-envelope-to"
-                )
-            )
-        )
-    }
-    if "From:" in notice:
-        to_us |= {one.casefold() for block in _PASSED_ON.findall(notice[:LONGEST_NOTICE]) for one in addresses(block)}
-    not_them = to_us | {one.casefold() for one in letter.senders}
+    """Return whom a notice is about, each once in whatever case: as the headers say, as the text sets them apart, as the letter was addressed."""
+    named = addresses(" , ".join(mail.all("x-failed-recipients"))) or _named_in(mail, notice, letter)
+    return list({one.casefold(): one for one in reversed(named)}.values())[::-1][:MOST_RECIPIENTS]
+
+
+def _named_in(mail: Part, notice: str, letter: Returned) -> list[str]:
+    not_them = _ours(mail, notice) | {one.casefold() for one in letter.senders}
     written_to = [one for one in letter.recipients if one.casefold() not in not_them]
     # Neither pattern looks beyond its line, and few lines have an address.
     text = "\n".join(line[:LONGEST_LINE] for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
     if text:
-        offices: list[str] = []
-        for pattern in _STANDS_OUT:
-            found = dict.fromkeys(
-                one.strip(".")
-                for match in pattern.finditer(text)
-                for one in match.groups()
-                if one and not one.strip(".").startswith("@") and one.strip(".").casefold() not in not_them
-                if pattern is not _LOOSELY or not _advised(text[max(0, match.start() - 80) : match.start()])
-            )
-            if pattern is _LABELLED:
-                found |= dict.fromkeys(one for one in _blamed(text) if one.casefold() not in not_them)
-            people = [one for one in found if not MACHINES.match(one)]
-            if people:
-                return _whole(people)[:MOST_RECIPIENTS]
-            offices = offices or [one for one in found if not DAEMONS.match(one)]
-        if offices and not written_to:
-            return _whole(offices)[:MOST_RECIPIENTS]
+        people, offices = _set_apart(text, not_them)
+        if people or (offices and not written_to):
+            return _whole(people or offices)
         known = {one.casefold() for one in written_to}
         every = [found for found in ADDRESS.finditer(text) if found[0].strip(".").casefold() not in not_them]
-        mentioned = list(
-            dict.fromkeys(found[0].strip(".") for found in every if found[0].strip(".").casefold() in known)
-        )
+        mentioned = [one for found in every if (one := found[0].strip(".")).casefold() in known]
         if mentioned:
-            return mentioned[:MOST_RECIPIENTS]
+            return mentioned
         likely = [
             found[0].strip(".")
             for found in every
@@ -119,11 +95,51 @@ def recipients(mail: Part, notice: str, letter: Returned) -> list[str]:
             and not _advised(text[max(0, found.start() - 80) : found.start()])
             and not MACHINES.match(found[0])
         ]
+        telling = [one for one in likely if _speaks_of(one, text)]
+        if telling and (not written_to or from_machine(mail)):
+            return telling[:1]
         if likely and not written_to:
             return likely[:1]
-        if likely and from_machine(mail):
-            return likely[:1]
-    return written_to[:MOST_RECIPIENTS] if len(written_to) <= 10 else []
+    return written_to if len(written_to) <= 10 else []
+
+
+def _speaks_of(address: str, text: str) -> bool:
+    """Whether a line that names an address says that something failed; a footer does not."""
+    at = text.find(address)
+    line = text[text.rfind("\n", 0, at) + 1 : at + len(address) + 200].partition("\n")[0]
+    return (
+        FAILURE.said_in(plain(line))
+        or weigh(code_of(line), status_of(line), line, final=True).reason != "uncategorized"
+    )
+
+
+def _ours(mail: Part, notice: str) -> set[str]:
+    """Return who sent or got the notice itself, in lower case."""
+    heads = mail.all("to", "delivered-to", "x-original-to", "envelope-to", "return-path", "from", "cc", "x-envelope-to")
+    if "From:" in notice:
+        heads += _PASSED_ON.findall(notice[:LONGEST_NOTICE])
+    return {one.casefold() for one in addresses(" , ".join(heads))}
+
+
+def _set_apart(text: str, not_them: set[str]) -> tuple[list[str], list[str]]:
+    """Return (people, offices) a text sets apart, by the first pattern that finds people."""
+    offices: list[str] = []
+    for pattern in _STANDS_OUT:
+        found = [
+            one.strip(".")
+            for match in pattern.finditer(text)
+            for one in match.groups()
+            if one and not one.strip(".").startswith("@")
+            if pattern is not _LOOSELY or not _advised(text[max(0, match.start() - 80) : match.start()])
+        ]
+        if pattern is _LABELLED:
+            found += _blamed(text)
+        found = [one for one in dict.fromkeys(found) if one.casefold() not in not_them]
+        people = [one for one in found if not MACHINES.match(one)]
+        if people:
+            return people, offices
+        offices = offices or [one for one in found if not DAEMONS.match(one)]
+    return [], offices
 
 
 def _blamed(text: str) -> list[str]:
@@ -157,16 +173,26 @@ def about(recipient: str | None, everyone: list[str], notice: str) -> str:
 
 def paragraph(recipient: str | None, everyone: list[str], notice: str) -> str:
     """Return the lines from the one that first names a recipient to an empty one, or to the next recipient's."""
+    return next(iter(paragraphs(recipient, everyone, notice)), "")
+
+
+def paragraphs(recipient: str | None, everyone: list[str], notice: str) -> list[str]:
+    """Return the paragraphs that name a recipient, each from the line that does; the first may be a list of all recipients."""
+    found: list[str] = []
     low = notice.lower()
-    at = low.find(recipient.lower()) if recipient else -1
-    if recipient is None or at < 0:
-        return ""
-    begin = notice.rfind("\n", 0, at) + 1
-    after = at + len(recipient)
-    ends = [low.find(other.lower(), after) for other in everyone[:50] if other.lower() != recipient.lower()]
-    ends = [line for one in ends if one >= 0 and (line := notice.rfind("\n", 0, one)) > at]
-    empty = notice.find("\n\n", at)
-    return notice[begin : min([*ends, empty if empty >= 0 else len(notice)])]
+    mine = recipient.lower() if recipient else ""
+    others = [other for one in everyone[:50] if (other := one.lower()) != mine]
+    at = low.find(mine) if mine else -1
+    while at >= 0 and len(found) < MOST_PARAGRAPHS:
+        begin = low.rfind("\n", 0, at) + 1
+        after = at + len(mine)
+        ends = [low.find(other, after) for other in others]
+        ends = [line for one in ends if one >= 0 and (line := low.rfind("\n", 0, one)) > at]
+        empty = low.find("\n\n", at)
+        end = min([*ends, empty if empty >= 0 else len(low)])
+        found.append(notice[begin:end])
+        at = low.find(mine, max(end, after))
+    return found
 
 
 def _whole(found: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from itertools import islice
 
 from mailbase.reports import automatic
 from mailbase.reports.addresses import addresses
+from mailbase.reports.judge import statuses
 from mailbase.reports.mime import RETURNED, Part, headers, read
 from mailbase.reports.wording import plain
 
@@ -107,7 +108,7 @@ def forwarded(mail: Part, parts: list[Part]) -> Part | None:
             within = read(part.content)
             if within.kind == "multipart/report":
                 return within
-    if automatic.from_machine(mail):
+    if automatic.from_machine(mail) and _reports(parts):
         return None
     for part in parts:
         if part.kind in {"message/rfc822", "message/global"}:
@@ -115,6 +116,14 @@ def forwarded(mail: Part, parts: list[Part]) -> Part | None:
             if automatic.from_machine(within) and automatic.failure(within):
                 return within
     return None
+
+
+def _reports(parts: list[Part]) -> bool:
+    """Whether a machine's letter says itself that something failed: then the attachment is what failed."""
+    said = "\n".join(
+        part.text[:2000] for part in parts if part.kind in {"text/plain", "text/html", ""} and not part.parts
+    )
+    return automatic.FAILURE.said_in(plain(said)) or bool(statuses(said))
 
 
 def cut(text: str) -> tuple[str, Returned]:

@@ -34,6 +34,10 @@ _ASIDES = (
     "user does not exist, but will deliver to",
 )
 """What servers say besides the reason, and would be taken for one."""
+_SCANNED = re.compile(
+    r"\b(?:was|were|been|is|are)? ?scanned (?:by|for)\b[^.;\n]{0,80}|\breport (?:it as |as |any )?spam\b"
+)
+"""A filter's advertisement beneath a mail."""
 _UNKNOWN_WHAT = re.compile(
     r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client(?! (?:host|ip|address|name))|problem|cause)\b"
 )
@@ -88,6 +92,8 @@ def _without_asides(text: str) -> str:
         text = text.replace("e-mail", "email")
     if "mail box" in text:
         text = text.replace("mail box", "mailbox")
+    if "scanned" in text or "report" in text:
+        text = _SCANNED.sub(" ", text)
     if "unknown" in text:
         text = _UNKNOWN_WHAT.sub(" ", text)
     # What follows these words is the reason; the words themselves are none.
