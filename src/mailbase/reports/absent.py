@@ -38,7 +38,7 @@ def _stems(words: str) -> re.Pattern[str]:
 
 _PERSON = _stems(
     "user users username userid mailbox mailboxes mbox recipient recipients recip rcpt addressee adressee address addr account accounts"
-    " acct alias aliases inbox person customer subscriber employee member email e-mail emailaddress maildrop localpart mailname"
+    " acct alias aliases inbox person customer customers subscriber subscribers employee member email e-mail emailaddress maildrop localpart mailname"
     " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
     " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
@@ -56,7 +56,7 @@ _ABSENT = _stems(
     " неизвест* несуществующ* недействител* невідом* непознат* nieznan* neznam* neexistuj* nenalezen* nenajden* bilinmeyen gecersiz ismeretlen"
 )
 _INACTIVE = _stems(
-    "disabled decommissioned retired purged defunct dead deceased lapsed hibernated archived deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
+    "disabled decommissioned retired purged defunct dead deceased lapsed hibernated dissolved withdrawn archived deactivated inactive suspended closed terminated discontinued cancelled canceled deleted removed expired abandoned dormant"
     " inaktiv* deaktiver* deaktiviert* gesperrt* geloscht* geschlossen* stillgelegt* desactive* suspendu* ferme* supprime* desactivad* deshabilitad*"
     " suspendid* eliminad* disattivat* disabilitat* sospes* desativad* suspens* uitgeschakeld verwijderd"
     " отключен* заблокирован* удален* неактив* закрыт* деактивирован* wylaczon* zablokowan* nieaktywn* zrusen* usuniet* slettet slettede nedlagt opgeheven vervallen upphort avslutat borttagen borttaget torolt torolve sters stearsa poistettu silinmis silindi dezaktywowan* deaktivovan* zlikwidowan* изтрит*"
@@ -69,6 +69,8 @@ _ABSENT_PHRASES: Final = tuple(
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",
         "unable to locate", "cannot be found", "cant be found", "could not be found", "not be found", "not be located", "not located", "wasnt found", "isnt here", "isnt known", "isnt valid", "isnt existing", "not existing", "not a recognized", "not a recognised", "not a real", "not a known", "not a registered", "not a current",
+        "isnt a", "isnt any", "is not such", "no exists", "isnt exist", "not seem to exist", "not appear to exist", "doesnt appear to exist", "doesnt seem to exist", "dont know anybody", "no one here with", "cant be located", "cannot be located",
+        "not in ldap", "not in the local", "no record for", "no matching", "is bad", "no account exists",
         "not in domain", "not in directory", "not in the directory", "not in table", "not on file", "no record of", "not one of our", "dont know", "do not know",
         "not resolve to a", "nobody here", "no one at this", "no one here", "never heard of", "not in our directory", "not in database", "not in our database",
         "nicht bekannt", "existiert nicht", "existiert hier nicht", "existiert leider nicht", "nicht gefunden", "nicht vorhanden", "nicht gultig", "gibt es nicht", "n existe pas", "n existe plus", "pas trouve",
@@ -90,6 +92,12 @@ _INACTIVE_PHRASES: Final = tuple(
     for phrase in (
         "no longer",
         "not active",
+        "shut down",
+        "moved away",
+        "over its expiry",
+        "past its expiry",
+        "a former",
+        "taken out of",
         "not in service",
         "out of service",
         "not been activated",
@@ -132,7 +140,7 @@ _NOBODY: Final = frozenset({"user", "users", "mailbox", "account", "person", "cu
 """What may directly follow a bare "no"."""
 _THEN: Final = frozenset({"found", "here", "by", "with", "named", "exists", "like", "called", "matching", "matches"})
 """What must follow when it is another word for a person."""
-_SPOILT: Final = frozenset({"bad", "incorrect", "undeliverable", "erroneous", "fictitious"})
+_SPOILT: Final = frozenset({"bad", "illegal", "incorrect", "undeliverable", "erroneous", "fictitious"})
 """What is said of many things: only directly before a person does it mean one."""
 _WRITTEN: Final = (
     ("e-mail", "email"),
@@ -140,12 +148,13 @@ _WRITTEN: Final = (
     (" mail box", " mailbox"),
     (" mail drop", " maildrop"),
     (" mail account", " account"),
+    (" mail service", " service"),
     (" mail address", " address"),
     ("local part", "localpart"),
     ("local-part", "localpart"),
 )
 _PLACE = re.compile(
-    r"\b(?:(?:on|at|in) (?:this|the|our|that) (?:(?:e?mail|destination|remote|local|receiving) ){0,2}(?:server|host|system|machine|site)"
+    r"\b(?:(?:on|at|in|to) (?:this|the|our|that) (?:(?:e?mail|destination|remote|local|receiving) ){0,2}(?:server|host|system|machine|site)"
     r"|(?:auf|in) (?:diesem|dem|unserem) (?:mail)?(?:server|system)|(?:sur|dans) (?:ce|le|notre) (?:serveur|systeme)"
     r"|(?:en|de) (?:este|el|nuestro) (?:servidor|sistema)|(?:su|in) (?:questo|nel nostro) (?:server|sistema)|n(?:este|o nosso|o) (?:servidor|sistema)"
     r"|op (?:deze|onze) (?:mail)?server|на (?:этом|данном|нашем) сервере|na (?:tym|tomto) serwerze)\b"

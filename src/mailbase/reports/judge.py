@@ -114,6 +114,9 @@ _DENIED: Final = Phrases(
 _NOT_POLICY: Final = frozenset({"7.0", "7.1", "7.13", "7.17", "7.18"})
 """5.7.1 is given for unknown users too; 5.7.13 is a disabled account, 5.7.17 one that changed hands (RFC 7293)."""
 
+_LOGIN: Final = frozenset({534, 535, 538})
+"""Codes of AUTH only (RFC 4954): nobody was asked about a reader."""
+
 _ORDER: Final = {
     reason: n
     for n, reason in enumerate(
@@ -173,7 +176,7 @@ def judge(code: int, enhanced: str | None, text: str) -> Verdict:
 def weigh(code: int, enhanced: str | None, text: str, *, final: bool) -> Verdict:
     """As ``judge``; ``final`` says that the other side has given up, so that a 4xx may mean that nobody is there."""
     temporary = enhanced.startswith("4.") if enhanced else 400 <= code < 500
-    reason = _reason(code, enhanced, text, temporary=temporary)
+    reason = "authentication_failed" if code in _LOGIN else _reason(code, enhanced, text, temporary=temporary)
     if CLASS_OF[reason] == "hard" and too_early(text):
         reason = "invalid_sender"
     if temporary and not final and CLASS_OF[reason] == "hard":

@@ -29,12 +29,17 @@ _APART = re.compile(r"[^\w]+|_+")
 _OTHERS = re.compile(r" (?:spf|dkim|dmarc|helo|ehlo|ptr|dns|rbl|relay\w*|spam\w*|tls|smtp auth|mail from) ")
 
 
+SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
+TELLING: Final = ("absent", "gone", "none", "refused", "full", "large")
+"""Without a word of these classes a language has said nothing."""
+
+
 class Language:
     """The classes of one language; each is made ready when it is first looked for."""
 
     def __init__(self, name: str, classes: dict[str, list[str]]) -> None:
-        self.spaced = name not in SPACELESS
-        self.classes = classes
+        self.spaced: bool = name not in SPACELESS
+        self.classes: dict[str, list[str]] = classes
         self._ready: dict[str, re.Pattern[str]] = {}
 
     def __getitem__(self, name: str) -> re.Pattern[str]:
@@ -43,11 +48,6 @@ class Language:
         if found is None:
             found = self._ready[name] = _class(self.classes[name], spaced=self.spaced)
         return found
-
-
-SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
-TELLING: Final = ("absent", "gone", "none", "refused", "full", "large")
-"""Without a word of these classes a language has said nothing."""
 
 
 def _class(words: list[str], *, spaced: bool) -> re.Pattern[str]:
