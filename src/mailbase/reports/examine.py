@@ -165,11 +165,19 @@ def _without_signature(notice: str) -> str:
 
 
 def _status(parts: list[Part], notice: str) -> delivery_status.Status | None:
-    for part in parts:
-        if part.kind in delivery_status.KINDS:
-            found = delivery_status.parse(part.text)
-            if found.blocks:
-                return found
+    told = [
+        found
+        for part in parts
+        if part.kind in delivery_status.KINDS
+        if (found := delivery_status.parse(part.text)).blocks
+    ]
+    if told:
+        # Some write a part for each recipient.
+        return delivery_status.Status(
+            reporting_mta=told[0].reporting_mta,
+            blocks=[block for found in told for block in found.blocks],
+            originals=[one for found in told for one in found.originals],
+        )
     for part in parts:
         if (
             not part.parts
@@ -195,10 +203,12 @@ def _complained(complaint: complaints.Complaint) -> list[Finding]:
 
 def _reported(mail: Part, status: delivery_status.Status, notice: str, letter: returned.Returned) -> list[Finding]:
     everyone = [block.recipient for block in status.blocks if "@" in block.recipient]
+    # Some report on whom the letter came from: whoever the words name instead is meant.
+    senders = {one.casefold() for one in (*letter.senders, *addresses(" , ".join(mail.all("to"))))}
     findings: dict[str, Finding] = {}
     for block in status.blocks:
         recipient: str | None = block.recipient
-        if not recipient or "@" not in recipient:
+        if not recipient or "@" not in recipient or recipient.casefold() in senders:
             guessed = notices.recipients(mail, notice, letter)
             recipient = guessed[0] if len(guessed) == 1 or (guessed and len(status.blocks) == 1) else recipient or None
         elif not (block.status or block.reply):

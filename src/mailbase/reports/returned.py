@@ -108,13 +108,12 @@ def forwarded(mail: Part, parts: list[Part]) -> Part | None:
             within = read(part.content)
             if within.kind == "multipart/report":
                 return within
-    if automatic.from_machine(mail) and _reports(parts):
-        return None
     for part in parts:
         if part.kind in {"message/rfc822", "message/global"}:
-            within = read(part.content)
+            within = Part(headers(part.content[:LONGEST].replace(b"\r\n", b"\n").lstrip())[0], b"")
             if automatic.from_machine(within) and automatic.failure(within):
-                return within
+                said = automatic.from_machine(mail) and _reports(parts)
+                return None if said else read(part.content)
     return None
 
 

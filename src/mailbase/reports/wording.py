@@ -38,6 +38,25 @@ _SCANNED = re.compile(
     r"\b(?:was|were|been|is|are)? ?scanned (?:by|for)\b[^.;\n]{0,80}|\breport (?:it as |as |any )?spam\b"
 )
 """A filter's advertisement beneath a mail."""
+_GREETING = re.compile(
+    r"\b(?:уважаем\w+|dear|hello|lieber?|sehr geehrter?|estimad[oa]|chere?|gentile|car[oa]|prezad[oa]|geachte|szanown[ya]|vazeny)"
+    r" (?:sender|отправител\w+|absender|remitente|expediteur|mittente|remetente|afzender|nadawco|odesilateli)\b"
+)
+"""Who is spoken to, not of."""
+_SPOKEN_TO = (
+    "dear ",
+    "hello ",
+    "уважаем",
+    "lieber ",
+    "geehrte",
+    "estimad",
+    "cher",
+    "gentile",
+    "prezad",
+    "geachte",
+    "szanown",
+    "vazeny",
+)
 _UNKNOWN_WHAT = re.compile(
     r"(?<!user )(?<!recipient )(?<!address )(?<!mailbox )\bunknown (?:error|reason|client(?! (?:host|ip|address|name))|problem|cause)\b"
 )
@@ -92,6 +111,8 @@ def _without_asides(text: str) -> str:
         text = text.replace("e-mail", "email")
     if "mail box" in text:
         text = text.replace("mail box", "mailbox")
+    if any(word in text for word in _SPOKEN_TO):
+        text = _GREETING.sub(" ", text)
     if "scanned" in text or "report" in text:
         text = _SCANNED.sub(" ", text)
     if "unknown" in text:
