@@ -151,6 +151,23 @@ async def test_a_relay_that_denies_everybody_is_stopped_and_loses_no_letter(db, 
     await assert_counters(db, campaign_id)
 
 
+async def test_a_domain_a_relay_will_not_relay_to_stops_nobody(db, database_url, tmp_path):
+    """Forty letters in a row to a domain the relay will not relay to wait; the way out is never stopped, and the others go on."""
+    people = await add_people(db, 100) + await add_people(db, 40, domain="odd.example", prefix="o")
+    campaign_id = await add_campaign(db, await add_domain(db), people + await add_people(db, 100, prefix="q"))
+    answers = {"RCPT": lambda _, line: "550 5.7.1 Relaying denied" if "odd.example" in line else "250 ok"}
+    async with SmtpPeer(answers) as peer:
+        with worker(database_url, tmp_path, smtp_port=peer.port):
+
+            async def nobody_waits_fresh():
+                return await states(db, campaign_id) == {"sent": 200, "deferred": 40}
+
+            await wait_for(nobody_waits_fresh)
+    assert "takes no letters" not in (tmp_path / "worker.log").read_text()
+    assert await db.fetchval("SELECT max(attempts) FROM deliveries WHERE state = 'deferred'") == 0
+    await assert_counters(db, campaign_id)
+
+
 async def test_a_provider_suspended_over_one_relay_is_sent_to_over_the_others(db, database_url, tmp_path):
     """While a provider takes nothing over one relay, that relay's letters to it go over the others, each once; the rest stays."""
     domain_id = await add_domain(db)
