@@ -86,7 +86,7 @@ def plain(text: str) -> str:
     if not text.isascii():
         text = without_accents(text)
     text = " ".join(text.split())
-    text = _without_asides(text)
+    text = _without_asides(_without_trimmings(text))
     if ":" in text:
         text = _SAID.sub(f" {STOP} ", text)
     if "host " in text and "[" in text:
@@ -102,6 +102,13 @@ def plain(text: str) -> str:
     return f" {' '.join(words)} "
 
 
+def _without_trimmings(text: str) -> str:
+    """Return a text without its greeting and what a filter says of itself."""
+    if any(word in text for word in _SPOKEN_TO):
+        text = _GREETING.sub(" ", text)
+    return _SCANNED.sub(" ", text) if "scanned" in text or "report" in text else text
+
+
 def _without_asides(text: str) -> str:
     """Return a reply without what it says besides the reason, and would be taken for one."""
     for aside in _ASIDES:
@@ -111,10 +118,6 @@ def _without_asides(text: str) -> str:
         text = text.replace("e-mail", "email")
     if "mail box" in text:
         text = text.replace("mail box", "mailbox")
-    if any(word in text for word in _SPOKEN_TO):
-        text = _GREETING.sub(" ", text)
-    if "scanned" in text or "report" in text:
-        text = _SCANNED.sub(" ", text)
     if "unknown" in text:
         text = _UNKNOWN_WHAT.sub(" ", text)
     # What follows these words is the reason; the words themselves are none.
