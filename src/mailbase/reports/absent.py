@@ -38,7 +38,7 @@ def _stems(words: str) -> re.Pattern[str]:
 
 _PERSON = _stems(
     "user users username userid mailbox mailboxes mbox recipient recipients recip rcpt addressee adressee address addr account accounts"
-    " acct alias aliases inbox person customer customers subscriber subscribers employee member email e-mail emailaddress maildrop localpart mailname"
+    " acct acount adress recepient reciepient reciever alias aliases inbox person customer customers subscriber subscribers employee member email e-mail emailaddress maildrop localpart mailname"
     " benutzer* empfanger* postfach* mailkonto konto adresse adressat* nutzer* teilnehmer*"
     " utilisateur destinataire* boite compte abonne usuario destinatario* buzon cuenta direccion casilla correo"
     " utente casella indirizzo conta caixa konto* конто* endereco gebruiker* postvak ontvanger* geadresseerde adres"
@@ -49,7 +49,7 @@ _PERSON = _stems(
 )
 _DOMAIN = _stems("domain domains domainname dominio dominios domaine домен* domena domeny mx")
 _ABSENT = _stems(
-    "unknown unkown unknow nonexistent nonexistant inexistent nonexist invalid unassigned unallocated unrecognized unrecognised undefined"
+    "unknown unkown unknow unresolvable nonexisting nonexistent nonexistant inexistent nonexist invalid unassigned unallocated unrecognized unrecognised undefined"
     " unregistered missing wrong bogus misspelled obsolete"
     " unbekannt* ungultig* inconnu* inexistant* introuvable invalide desconocid* inexistente* invalid* inexistent* erroneo erronea"
     " sconosciut* desconhecid* onbekend* ongeldig* okand* ukendt* ukjent* tuntematon"
@@ -64,7 +64,7 @@ _INACTIVE = _stems(
 _ABSENT_PHRASES: Final = tuple(
     tuple(phrase.split())
     for phrase in (
-        "no such", "not exist", "not exists", "doesnt exist", "dont exist", "no exist", "not found", "not known", "not valid", "not recognized",
+        "no such", "no sutch", "not exist", "cant resolve", "could not resolve", "cannot resolve", "not at this", "not exists", "doesnt exist", "doesnt exists", "dose not exist", "dont exist", "no exist", "not found", "not known", "not valid", "not recognized",
         "not recognised", "not listed", "not registered", "not defined", "not present", "not here", "not our", "not local", "not in the", "not in our",
         "not on this", "not on the", "not on our", "not in this", "not hosted here", "not have a", "not have an", "doesnt have a", "doesnt have an",
         "cannot find", "cant find", "can not find", "could not find", "couldnt find", "unable to find", "cannot locate", "could not locate",

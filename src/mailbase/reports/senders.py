@@ -13,7 +13,7 @@ LONGEST: Final = 1200
 _TRIGGER_WORDS: Final = (
     "sender senders sending your originator originating from mailfrom return reply client source connecting author"
     " ip votre serveur ihre eure ваш ваша сервера vostro uw absender absenders absenderadresse absenderdomain expediteur remitente mittente remetente afzender avsandaren"
-    " отправитель отправителя nadawca nadawcy odesilatel submitter submitting outgoing outbound send header unsubscribe errors bounce login cc message link links url"
+    " отправитель отправителя nadawca nadawcy odesilatel submitter submitting outgoing outbound send header unsubscribe errors bounce login cc header headers body content api mailgun sendgrid verified message link links url"
 )
 _TRIGGERS: Final = frozenset(_TRIGGER_WORDS.split())
 _THING: Final = (
@@ -25,7 +25,7 @@ _THING: Final = (
 _SENDER: Final = (
     rf"(?:(?:your|sending|originating|connecting|source|originator|author(?: s)?) {_THING}"
     r"|(?:envelope |message )?senders?(?: s)?(?: (?:email|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
-    r"|(?:the )?ip(?: address)?|submitter|submitting user|(?:errors to|list unsubscribe|unsubscribe|bounce|reply) (?:address|mailbox|domain)|(?:from|to|cc|sender|reply to) header"
+    r"|(?:the )?ip(?: address)?|submitter|submitting user|(?:errors to|list unsubscribe|unsubscribe|bounce|reply) (?:address|mailbox|domain)|(?:from|to|cc|sender|reply to) header|(?:header|message id|mailgun|sendgrid|api|relay) (?:from )?(?:address|domain|account|user)"
     r"|from (?:user|mailbox|account)|mail from (?:this |the )?(?:user|account|mailbox)"
     r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|mail from|mailfrom"
     r"|return (?:path|address)|reply (?:to )?address|(?:smtp )?client (?:host(?:name)?|ip|address|name)"
@@ -60,6 +60,8 @@ _SENDING: Final = (
     r"| (?:you|account|user|mailbox) (?:\w+ ){0,2}?(?:cannot|can not|cant|may not|(?:not|no longer) (?:allowed|permitted|able) to) send "
     r"| sending (?:\w+ )?(?:disabled|suspended|blocked|stopped|not (?:allowed|possible|permitted)) "
     r"| (?:message|links?|urls?|body) (?:\w+ ){0,3}?(?:points?|leads?|refers?|references?|contains?) (?:\w+ ){0,4}?(?:domain|site|host|link|url) "
+    r"| (?:address|domain|mailbox|url) (?:domain )?(?:found )?in (?:the |your )?(?:header|headers|body|message|content) "
+    r"| (?:mx|record|records|host name) for your (?:domain|server|ip|host) | not (?:a )?verified "
     r"| (?:as|in) (?:the |a )?sender(?: login)? | (?:address|account|mailbox|user) (?:\w+ ){0,2}?(?:of|from|for) your (?:domain|server|ip|host|network) "
 )
 SHORT: Final = 400

@@ -5,11 +5,10 @@ sender, its domain or its server before anybody's mailbox, a full mailbox before
 """
 
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from mailbase.reports.wording import without_accents
+from mailbase.reports.wording import plain, without_accents
 
 FILE: Final = Path(__file__).parent / "languages.txt"
 LONGEST: Final = 500
@@ -83,37 +82,34 @@ LANGUAGES: Final = [Language(name, classes) for name, classes in read().items()]
 _SPACELESS: Final = [one for one in LANGUAGES if not one.spaced]
 _TELLS: Final[dict[str, list[tuple[str, Language]]]] = {}
 """By how a word begins: what to look for, and in which language it tells."""
+_SHORT_TELLS: Final[list[tuple[str, Language]]] = []
 for _language in LANGUAGES:
     for _word in {one for name in TELLING for one in _language.classes.get(name, ())} if _language.spaced else ():
-        _sought = f" {_word}".replace("_", " ") if _word.endswith("*") else f" {_word} ".replace("_", " ")
-        _TELLS.setdefault(_word.partition("_")[0].rstrip("*")[:HEAD], []).append((_sought.rstrip("*"), _language))
+        _first = _word.partition("_")[0]
+        _sought = f" {_word.rstrip('*')}{'' if _word.endswith('*') else ' '}".replace("_", " ")
+        if _first.endswith("*") and len(_first) <= HEAD:
+            _SHORT_TELLS.append((_sought, _language))
+        else:
+            _TELLS.setdefault(_first.rstrip("*")[:HEAD], []).append((_sought, _language))
 
 
 def _told(words: str) -> list[Language]:
     """Return the languages that may have said something."""
-    found = {
-        id(language): language
-        for head in {word[:HEAD] for word in words.split()}
-        | {word[:2] for word in words.split()}
-        | {word[:3] for word in words.split()}
-        for sought, language in _TELLS.get(head, ())
-        if sought in words
-    }
+    heads = _TELLS.keys() & {word[:HEAD] for word in words.split()}
+    candidates = [one for head in heads for one in _TELLS[head]] + _SHORT_TELLS
+    found = {id(language): language for sought, language in candidates if sought in words}
     return list(found.values())
 
 
-@lru_cache(maxsize=256)
 def spoken_of(text: str) -> frozenset[str]:
     """Return the reasons a short text names in any of the languages."""
     if len(text) > LONGEST or not text:
         return frozenset()
-    low = text.lower()
-    foreign = not low.isascii()
-    if foreign:
-        low = without_accents(low)
-    told = _told(f" {' '.join(_APART.sub(' ', low).split())} ")
+    foreign = not text.isascii()
+    told = _told(plain(text))
     if not told and not foreign:
         return frozenset()
+    low = without_accents(text.lower()) if foreign else text.lower()
     low = _NAME.sub(" ", low).replace("e-mail", "email").replace("e-post", "epost")
     found: set[str] = set()
     for piece in _CLAUSES.split(low):

@@ -32,6 +32,8 @@ _ASIDES = (
     "they may be blacklisted",
     "failed to get ips from ptr record",
     "user does not exist, but will deliver to",
+    "while performing the helo handshake",
+    "while performing the ehlo handshake",
 )
 """What servers say besides the reason, and would be taken for one."""
 _SCANNED = re.compile(
