@@ -56,7 +56,7 @@ ENDED: Final = Phrases(
 FAILURE: Final = Phrases(
     "undeliver*", "deliver* … fail*", "delivery report", "delivery status", "delivery notification", "delivery problem*", "delivery error*", "delivery failure",
     "fail* … deliver*", "failure notice", "fail* … mail", "fail* … message", "returned", "returned mail", "returned email", "returned e-mail", "returned message",
-    "mail system", "mail delivery", "mail could not", "mail error", "mail failure", "message failure", "could not be delivered", "couldn't be delivered", "could not be sent", "couldn't be sent",
+    "mail system", "mail delivery", "mail could not", "mail error", "mail failure", "message failure", "could not be delivered", "couldn't be delivered", "cannot be deliver*", "can not be deliver*", "can't be deliver*", "unable to deliver", "could not be sent", "couldn't be sent",
     "non-deliver*", "not deliver*", "nondeliver*", "message status", "message rejected", "message blocked", "was blocked", "been blocked", "quarantin*", "message bounced", "rejected", "bounce*", "ndr", "ndn",
     "fatal errors", "transcript of session", "warning … not", "unzustellbar*", "nicht zugestellt", "zustell*", "rückläufer*", "échec*", "non remis*", "non distribu*", "non délivr*", "non recapit*", "non consegn*",
     "retour de courrier", "no se puede", "no se pudo", "no entreg*", "devuelt*", "error de entrega", "mancata consegna", "mancata ricezione", "recapito",

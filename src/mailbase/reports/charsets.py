@@ -27,7 +27,7 @@ _SILENT = tuple(
         ("<!--", "-->"),
     )
 )
-_BREAK = re.compile(r"(?i)<(?:br|/?p|/?div|/?tr|/?li|/?h\d|/?table|/?pre|hr)\b[^<>]{0,500}>")
+_BREAK = re.compile(r"(?i)<(?:br|/?p|/?div|/?tr|/?li|/?h\d|/?table|/?pre|hr)\b[^<>]{0,500}>[ \t]*\n?")
 _CELL = re.compile(r"(?i)</t[dh]\b[^<>]{0,500}>")
 _TAG = re.compile(r"<(?![^<>\s]{1,128}@)/?[a-zA-Z!][^<>]{0,2000}>")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")

@@ -28,12 +28,13 @@ LONGEST_REPLY = 1000
 LONGEST_NOTICE = 64_000
 LONGEST_LEAD = 3000
 LONGEST_SIGNATURE = 1500
+LEAST_LINES = 16
 MOST_APART = 50
 SHORTEST_SUBJECT = 12
 ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
 """Headers that say whom a report was sent to."""
 
-_BLANK = re.compile(r"[ \t]+\n")
+_BLANK = re.compile(r"(?:(?<=\n)>[> ]*|[ \t]+)(?=\n)")
 DISPLAYED = Verdict("delivered", "displayed")
 
 _YOUR_LETTER = re.compile(
@@ -95,7 +96,10 @@ def examine(data: bytes) -> Report:
         mail, parts = forwarded, forwarded.walk()
         written_to += mail.all(*ABOUT_US)
     letter = returned.of_parts(parts)
-    notice = _BLANK.sub("\n", _without_signature(_notice(parts)))
+    notice = _without_signature(_notice(parts))
+    if " \n" in notice or "\t\n" in notice or "\n>" in notice:
+        notice = _BLANK.sub("", notice)
+    notice = _single_spaced(notice)
     notice, quoted = returned.cut(notice)
     letter = letter or quoted
     if len(subject := letter.part.first("subject")) >= SHORTEST_SUBJECT:
@@ -155,6 +159,12 @@ def _notice(parts: list[Part]) -> str:
         and (part.kind.startswith(("text/", "multipart/")) or part.kind == "unknown/unknown" or not part.kind)
     ]
     return "\n".join(loose)[:LONGEST_NOTICE]
+
+
+def _single_spaced(notice: str) -> str:
+    """Return a text without the empty line that something on its way put behind every line."""
+    lines = notice.count("\n")
+    return notice.replace("\n\n", "\n") if lines > LEAST_LINES and 2.2 * notice.count("\n\n") > lines else notice
 
 
 def _without_signature(notice: str) -> str:

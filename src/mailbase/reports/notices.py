@@ -28,14 +28,14 @@ _STANDS_OUT = (
         re.IGNORECASE | re.MULTILINE | re.UNICODE,
     ),
     re.compile(_named(r"[ \t]*[:=：][ \t]*"), re.IGNORECASE | re.UNICODE),
-    re.compile(rf"^[ \t]*[45]\d\d[ \-](?:[45]\.\d\.\d{{1,3}} )?<?({_A})>?(?:\.\.\.|:)", re.MULTILINE | re.UNICODE),
     re.compile(_named(r"(?:[ \t]*[:=：][ \t]*|[ \t]+|(?=[\"'\[(<]))"), re.IGNORECASE | re.UNICODE),
+    re.compile(rf"^[ \t>]*[45]\d\d[ \-](?:[45]\.\d\.\d{{1,3}} )?<?({_A})>?(?:\.\.\.|:)", re.MULTILINE | re.UNICODE),
 )
-"""Alone on its line; after a label and its colon; in front of a server's words; after a word for a recipient.
+"""Alone on its line; after a label and its colon; after a word for a recipient; in front of a server's words.
 
 The first that finds anybody counts.
 """
-_LABELLED, _LOOSELY = _STANDS_OUT[1], _STANDS_OUT[3]
+_LABELLED, _LOOSELY = _STANDS_OUT[1], _STANDS_OUT[2]
 _REASONED = re.compile(
     rf"^[ \t>]*([^\n:@<>]{{4,60}}):[ \t]*<?({_A})>?[ \t]*$",
     re.MULTILINE | re.UNICODE,
@@ -55,6 +55,11 @@ _IN_VAIN = re.compile(r"unable|\bnot\b|n['’]t\b|fail|\btr(?:y|ied|ying)\b|atte
 _SENTENCE = re.compile(r"[.!?;][ \t]|\n")
 
 
+_OF_A_LETTER = re.compile(
+    r"[>|\t ]{0,8}(?:list-[a-z\-]{2,20}|reply-to|return-path|errors-to|sender|message-id|in-reply-to|references|received|feedback-id|dkim-signature|mail from)[ \t]*:",
+    re.IGNORECASE,
+)
+"""Lines out of a letter's head, wherever they stand: nobody in them is whom it could not be sent to."""
 _PASSED_ON = re.compile(
     r"^[>|\t ]{0,8}From:[^\n]{0,200}(?:mailer-daemon|mail delivery|postmaster)[^\n]{0,200}(?:\n[^\n]{3,300}){1,8}",
     re.IGNORECASE | re.MULTILINE,
@@ -78,7 +83,11 @@ def _named_in(mail: Part, notice: str, letter: Returned) -> list[str]:
     not_them = _ours(mail, notice) | {one.casefold() for one in letter.senders}
     written_to = [one for one in letter.recipients if one.casefold() not in not_them]
     # Neither pattern looks beyond its line, and few lines have an address.
-    text = "\n".join(line[:LONGEST_LINE] for line in notice[:LONGEST_NOTICE].split("\n") if "@" in line)
+    text = "\n".join(
+        line[:LONGEST_LINE]
+        for line in notice[:LONGEST_NOTICE].split("\n")
+        if "@" in line and not _OF_A_LETTER.match(line)
+    )
     if text:
         people, offices = _set_apart(text, not_them)
         if people or (offices and not written_to):
@@ -184,7 +193,7 @@ def paragraphs(recipient: str | None, everyone: list[str], notice: str) -> list[
     others = [other for one in everyone[:50] if (other := one.lower()) != mine]
     at = low.find(mine) if mine else -1
     while at >= 0 and len(found) < MOST_PARAGRAPHS:
-        begin = low.rfind("\n", 0, at) + 1
+        begin = _with_reply(low, low.rfind("\n", 0, at) + 1)
         after = at + len(mine)
         ends = [low.find(other, after) for other in others]
         ends = [line for one in ends if one >= 0 and (line := low.rfind("\n", 0, one)) > at]
@@ -193,6 +202,16 @@ def paragraphs(recipient: str | None, everyone: list[str], notice: str) -> list[
         found.append(notice[begin:end])
         at = low.find(mine, max(end, after))
     return found
+
+
+def _with_reply(text: str, begin: int) -> int:
+    """Return where the server's reply begins that a transcript quotes right above a line."""
+    while begin > 0:
+        above = text.rfind("\n", 0, begin - 1) + 1
+        if not text.startswith("<<<", above):
+            break
+        begin = above
+    return begin
 
 
 def _whole(found: list[str]) -> list[str]:
