@@ -137,6 +137,7 @@ def _clause(words: Language, clause: str) -> set[str]:
             ("spam_content", {"refused", "content"} <= has),
             ("quota_issues", "full" in has and has & {"space", "person"}),
             ("", "host" in has or _OTHERS.search(clause)),
+            ("transient_failure", {"gone", "fornow", "person"} <= has),
             ("inactive_mailbox", "gone" in has and _near(words["gone"], words["person"], clause, NEAR)),
             ("invalid_recipient", "absent" in has and _near(words["absent"], words["person"], clause, NEAR)),
             (
