@@ -64,6 +64,14 @@ FAILURE: Final = Phrases(
     "niedostarcz*", "zwrot", "nedoruč*", "teslim edilem*", "iletilem*", "kézbesítetlen", "olevererbar*", "inte leverera*", "nesikerült", "nedostavljen*", "ei voitu toimittaa", "nu a putut fi livrat", "δεν παραδόθηκε", "ikke lever*",
     "配信", "送信エラー", "送信でき", "届", "返送", "退信", "无法投递", "投递失败", "退回", "배달", "반송",
 )  # fmt: skip
+DELIVERED: Final = Phrases(
+    "has been successfully delivered", "was successfully delivered", "successfully delivered to", "been successfully relayed", "successful delivery notifications",
+    "delivery relayed", "delivery succeeded", "erfolgreich zugestellt", "erfolgreich weitergeleitet",
+)  # fmt: skip
+DELIVERED_SUBJECT: Final = Phrases(
+    "return receipt", "notification relay", "notification success", "notification relayed", "successful mail delivery"
+)
+_NOT_SUCCESSFUL = re.compile(r"(?:not|n['’]t|nicht)(?: be| been| yet)* (?:successfully|erfolgreich)", re.IGNORECASE)
 _FROM_MACHINE = re.compile(
     r"mailer-?daemon|postmaster|mail(?:er)? ?(?:delivery|system|administrator)|delivery (?:sub)?system|system administrator|mdaemon@|microsoftexchange|mail-?daemon|autoresponse-off|mail(?:er)?[ -]?(?:gateway|router|server|service|robot|admin)|(?:^|[<\s])(?:mailer|smtp|mmdf|mta|gateway|post_?master|daemon)@",
     re.IGNORECASE,
@@ -121,3 +129,10 @@ def delayed(mail: Part, notice: str) -> bool:
         return True
     subject = plain(mail.first("subject"))
     return DELAY_SUBJECT.said_in(subject) and not ENDED.said_in(subject)
+
+
+def succeeded(mail: Part, notice: str) -> bool:
+    """Whether a server says in words that it delivered a letter or passed it on."""
+    words = plain(notice)
+    said = DELIVERED.said_in(words) or DELIVERED_SUBJECT.said_in(plain(mail.first("subject")))
+    return said and from_machine(mail) and not ENDED.said_in(words) and not _NOT_SUCCESSFUL.search(notice)

@@ -11,7 +11,6 @@
 """
 
 import re
-from functools import lru_cache
 
 import msgspec
 
@@ -19,42 +18,22 @@ from mailbase.reports import automatic, complaints, delivery_status, notices, re
 from mailbase.reports.addresses import addresses
 from mailbase.reports.judge import code_of, says, status_of, weigh
 from mailbase.reports.mime import Part, read
+from mailbase.reports.prose import LONGEST_NOTICE, lead_of, written
 from mailbase.reports.senders import never_asked, too_early
-from mailbase.reports.transcripts import refusals
 from mailbase.reports.verdicts import VERDICTS, Class, Verdict
 from mailbase.reports.wording import plain
 
 LONGEST_REPLY = 1000
-LONGEST_NOTICE = 64_000
-LONGEST_LEAD = 3000
-LONGEST_SIGNATURE = 1500
-LEAST_LINES = 16
 MOST_APART = 50
 SHORTEST_SUBJECT = 12
 ABOUT_US = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to")
 """Headers that say whom a report was sent to."""
 
-_BLANK = re.compile(r"(?:(?<=\n)>[> ]*|[ \t]+)(?=\n)")
 DISPLAYED = Verdict("delivered", "displayed")
 
-_YOUR_LETTER = re.compile(
-    r"^[ \t]*your (?:message|document)[ \t]*:[^\n@]{0,300}(?=\n+[ \t]*(?:was not|could not be|wasn't) delivered\b)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_TITLED = re.compile(
-    r"\b(?:(?:en)?titled|subject(?: of| line)?|betreff|objet|asunto|oggetto)[:\s]{1,4}(?:\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'(?!\w)|“[^”\n]{1,200}”)",
-    re.IGNORECASE,
-)
 _REPLY = re.compile(
     r"(?<![\w.])[245]\d\d[ \-#]\s*(?:\(?#?[245]\.\d{1,3}\.\d{1,3}|[^\n]{8})[^\n]*(?:\n(?:[ \t]*[245]\d\d[ \-]|[ \t]{2,}\S)[^\n]*){0,12}"
 )
-_SUBJECT_WORDS = "subject betreff objet sujet asunto oggetto assunto onderwerp ämne emne aihe temat předmět тема konu tárgy 主题 主題 主旨 件名 제목"
-_SUBJECT = re.compile(
-    rf"[ \t>*|]{{0,12}}(?:your |ihr )?(?:{'|'.join(_SUBJECT_WORDS.split())})[ \t]*(?:[:：]|(?<=[题題旨名목])[ \t])",
-    re.IGNORECASE,
-)
-_SUBJECT_HEADS = ("your subject", "ihr betreff", *_SUBJECT_WORDS.split())
-"""What the letter was called: "unlimited quota, no spam" says nothing of its delivery."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,10 +75,7 @@ def examine(data: bytes) -> Report:
         mail, parts = forwarded, forwarded.walk()
         written_to += mail.all(*ABOUT_US)
     letter = returned.of_parts(parts)
-    notice = _without_signature(_notice(parts))
-    if " \n" in notice or "\t\n" in notice or "\n>" in notice:
-        notice = _BLANK.sub("", notice)
-    notice = _single_spaced(notice)
+    notice = written(parts)
     notice, quoted = returned.cut(notice)
     letter = letter or quoted
     if len(subject := letter.part.first("subject")) >= SHORTEST_SUBJECT:
@@ -138,40 +114,6 @@ def examine(data: bytes) -> Report:
 
 def _unique(values: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))[:200]
-
-
-def _notice(parts: list[Part]) -> str:
-    """What is written for people: the plain texts, else the pages."""
-    for kind in ("text/plain", "text/html"):
-        texts = [
-            part.text
-            for part in parts
-            if (part.kind or "text/plain") == kind
-            and not part.parts
-            and "attachment" not in part.first("content-disposition")
-        ]
-        if any(text.strip() for text in texts):
-            return "\n".join(texts)[:LONGEST_NOTICE]
-    loose = [
-        part.text
-        for part in parts
-        if not part.parts
-        and (part.kind.startswith(("text/", "multipart/")) or part.kind == "unknown/unknown" or not part.kind)
-    ]
-    return "\n".join(loose)[:LONGEST_NOTICE]
-
-
-def _single_spaced(notice: str) -> str:
-    """Return a text without the empty line that something on its way put behind every line."""
-    lines = notice.count("\n")
-    return notice.replace("\n\n", "\n") if lines > LEAST_LINES and 2.2 * notice.count("\n\n") > lines else notice
-
-
-def _without_signature(notice: str) -> str:
-    """Return a notice without what stands beneath it: whom to write to and that the mail was scanned for spam."""
-    at = notice.rfind("\n-- \n")
-    under = notice[at:] if at > 0 and len(notice) - at <= LONGEST_SIGNATURE else ""
-    return notice[:at] if under and notice[:at].strip() and not (code_of(under) or status_of(under)) else notice
 
 
 def _status(parts: list[Part], notice: str) -> delivery_status.Status | None:
@@ -267,7 +209,7 @@ def _judge(block: delivery_status.Block, reply: str, notice: str) -> tuple[Verdi
     verdict = weigh(code_of(reply), enhanced, text, final=True)
     if verdict.reason in {"uncategorized", "mailbox_unavailable"} or (verdict.reason == "policy_related" and not reply):
         for wider in (notices.paragraph(block.recipient, [], notice), notice):
-            lead = _lead(wider)
+            lead = lead_of(wider)
             second = weigh(code_of(reply) or code_of(lead), enhanced or status_of(lead), f"{text} {lead}", final=True)
             if second.reason not in {"uncategorized", verdict.reason}:
                 return second, enhanced
@@ -298,7 +240,7 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
         notice = mail.first("subject").replace(letter.part.first("subject") or "\n", " ")
     machine = automatic.from_machine(mail)
     failure = automatic.failure(mail) and (machine or bool(letter) or not automatic.from_list(mail))
-    lead = _lead(notice)
+    lead = lead_of(notice)
     words = plain(lead)
     if not failure and automatic.vacation(mail) and not (machine and automatic.FAILURE.said_in(words)):
         return [Finding(recipient=_first(addresses(mail.first("from"))), cls="vacation", reason="automatic_answer")]
@@ -308,6 +250,11 @@ def _told(mail: Part, parts: list[Part], notice: str, letter: returned.Returned)
     speaks = bool(letter) + bool(code_of(lead) or status_of(lead)) + automatic.FAILURE.said_in(words)
     # What blames the sender stands in reports of other kinds too, of authentication for instance.
     silent = verdict.reason == "uncategorized" or (verdict.cls == "block" and not speaks)
+    if silent and automatic.succeeded(mail, lead):
+        return [
+            Finding(recipient=one, cls="delivered", reason="delivered")
+            for one in _somebody(notices.recipients(mail, notice, letter))
+        ]
     # People write of missing mailboxes too: without a server's name or subject it takes two signs.
     late = automatic.delayed(mail, lead)
     if (
@@ -341,7 +288,7 @@ def _shared(people: list[str], lead: str) -> str:
 def _beside(one: str | None, people: list[str], notice: str, lead: str, shared: str) -> Finding:
     """Return what a notice says of one recipient: the server's words it quotes, the paragraph that names it, what goes with it, else all of it."""
     named = notices.paragraphs(one, people, lead)
-    own, around = "\n".join(named[:1]), _lead(notices.about(one, people, notice))
+    own, around = "\n".join(named[:1]), lead_of(notices.about(one, people, notice))
     beside = [pair for text in named for pair in ((_quoted(text), True), (text, False))]
     for text, quoted in (*beside, (_quoted(around), True), (around, False), (shared, False)):
         verdict = weigh(code_of(text), status_of(text), text, final=True)
@@ -363,18 +310,6 @@ def _beside(one: str | None, people: list[str], notice: str, lead: str, shared: 
 def _somebody(people: list[str]) -> list[str | None]:
     """Return the recipients, or the one nobody named."""
     return [*people] or [None]
-
-
-@lru_cache(maxsize=16)
-def _lead(notice: str) -> str:
-    """Return the beginning of what a server wrote, without sessions and the letter's subject."""
-    said = _TITLED.sub(" ", _YOUR_LETTER.sub("", refusals(notice[:LONGEST_NOTICE])[: 2 * LONGEST_LEAD]))
-    lines = [
-        line
-        for line in said.split("\n")
-        if not (line.lstrip(" \t>*|")[:16].lower().startswith(_SUBJECT_HEADS) and _SUBJECT.match(line))
-    ]
-    return "\n".join(lines)[:LONGEST_LEAD].strip()
 
 
 def _first(values: list[str]) -> str | None:

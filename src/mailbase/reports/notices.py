@@ -2,7 +2,7 @@
 
 import re
 
-from mailbase.reports.addresses import ADDRESS, DAEMONS, MACHINES, addresses
+from mailbase.reports.addresses import ADDRESS, DAEMONS, MACHINES, addresses, inward
 from mailbase.reports.automatic import FAILURE, from_machine
 from mailbase.reports.judge import code_of, status_of, weigh
 from mailbase.reports.mime import Part
@@ -146,7 +146,7 @@ def _set_apart(text: str, not_them: set[str]) -> tuple[list[str], list[str]]:
         found = [one for one in dict.fromkeys(found) if one.casefold() not in not_them]
         people = [one for one in found if not MACHINES.match(one)]
         if people:
-            return people, offices
+            return [one for one in people if not inward(one)] or people, offices
         offices = offices or [one for one in found if not DAEMONS.match(one)]
     return [], offices
 
