@@ -46,7 +46,7 @@ _WRONG: Final = (
     r"|nao existe|onbekend\w*|bestaat niet|ongeldig\w*|неизвест\w*|не (?:существу\w+|на[ий]ден\w*)|nieznan\w*|nie istnieje|neexistuje|neznam\w*) "
 )
 _WRONGLY: Final = (
-    r" (?:unknown|invalid|bad|no such|incorrect|missing|illegal|wrong|nonexist\w*|non exist\w*|undefined|unverified"
+    r"(?<! user)(?<! recipient)(?<! mailbox)(?<! addressee) (?:unknown|invalid|bad|no such|incorrect|missing|illegal|wrong|nonexist\w*|non exist\w*|undefined|unverified"
     r"|(?:cannot|can not|cant|could not|couldnt|unable to|failed to|did not|didnt) (?:find|resolve|verify|locate|look up|lookup|validate)"
     r"|no (?:\w{1,3} )?records? (?:(?:were |was )?found )?(?:for|of|in)|unbekannte[rs]?|ungultige[rs]?) (?:address in )?(?:the |a |your |any )?"
 )
@@ -56,7 +56,7 @@ _SENDING: Final = (
     r" (?:disabled|suspended|blocked|inactive|closed|locked|barred|deactivated|restricted|prevented|stopped) (?:\w+ ){0,2}?(?:from|for|to) (?:the )?"
     r"(?:sending|send|outgoing|outbound|relay\w*) "
     r"| (?:outgoing|outbound) (?:e?mails?|messages?|smtp|traffic|delivery|sending) "
-    r"| (?:you (?:are )?send(?:ing)?|used to send|using to send) (?:\w+ ){0,3}?(?:from |with |is |was |has |does |not )"
+    r"| (?:you (?:are )?send(?:ing)?|used to send|using to send) (?:(?!to )\w+ ){0,3}?(?:from |with |is |was |has |does |not )"
     r"| (?:you|account|user|mailbox) (?:\w+ ){0,2}?(?:cannot|can not|cant|may not|(?:not|no longer) (?:allowed|permitted|able) to) send "
     r"| sending (?:\w+ )?(?:disabled|suspended|blocked|stopped|not (?:allowed|possible|permitted)) "
     r"| (?:message|links?|urls?|body) (?:\w+ ){0,3}?(?:points?|leads?|refers?|references?|contains?) (?:\w+ ){0,4}?(?:domain|site|host|link|url) "

@@ -29,6 +29,14 @@ _OTHERS = re.compile(r" (?:spf|dkim|dmarc|helo|ehlo|ptr|dns|rbl|relay\w*|spam\w*
 
 
 SPACELESS: Final = frozenset({"ja", "zh", "ko", "th"})
+YOUR_BEHIND: Final = frozenset({"ro", "el", "no", "vi", "id", "he", "th"})
+READERS: Final = tuple(
+    without_accents(
+        "destinat empfang получател адресат отримувач одержувач adresat ontvang geadress mottag modtag mottak odbiorc prijemc"
+        " primatel prejemnik cimzett alici vastaanott gavej sanemej adressaat 收件 宛先 受信 受取 수신 받는 παραληπτ"
+    ).split()
+)
+"""Who is written to is nobody's of the sender's: "your recipient" is the reader."""
 TELLING: Final = ("absent", "gone", "none", "refused", "full", "large")
 """Without a word of these classes a language has said nothing."""
 
@@ -38,6 +46,9 @@ class Language:
 
     def __init__(self, name: str, classes: dict[str, list[str]]) -> None:
         self.spaced: bool = name not in SPACELESS
+        self.behind: bool = name in YOUR_BEHIND
+        """Whether "your" follows what is yours."""
+        self.before: bool = not self.behind or name == "no"
         self.classes: dict[str, list[str]] = classes
         self._ready: dict[str, re.Pattern[str]] = {}
 
@@ -155,13 +166,13 @@ def _yours(words: Language, clause: str) -> bool:
     for found in words["your"].finditer(clause):
         after, before = clause[found.end() : found.end() + 34], clause[max(0, found.start() - 30) : found.start()]
         for owned in (words["person"], words["host"]):
-            behind = owned.search(after)
-            if behind is not None and (
-                after[: behind.start()].count(" ") <= 2 if words.spaced else behind.start() <= 2
-            ):
-                return True
-            ahead = [one.end() for one in owned.finditer(before)]
-            if ahead and len(before) - ahead[-1] <= 1:
+            behind = owned.search(after) if words.before else None
+            if behind is not None and not behind[0].startswith(READERS):
+                between = after[: behind.start()]
+                if between.count(" ") <= 2 if words.spaced else len(between) <= 2:
+                    return True
+            ahead = list(owned.finditer(before)) if words.behind else []
+            if ahead and len(before) - ahead[-1].end() <= 1 and not ahead[-1][0].startswith(READERS):
                 return True
     return False
 
