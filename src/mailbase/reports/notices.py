@@ -208,7 +208,7 @@ def _with_reply(text: str, begin: int) -> int:
     """Return where the server's reply begins that a transcript quotes right above a line."""
     while begin > 0:
         above = text.rfind("\n", 0, begin - 1) + 1
-        if not text.startswith("<<<", above):
+        if not text[above : above + 20].lstrip(" \t>").startswith("<<<"):
             break
         begin = above
     return begin
