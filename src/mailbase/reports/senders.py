@@ -27,7 +27,7 @@ _SENDER: Final = (
     r"|(?:envelope |message )?senders?(?: s)?(?: (?:email|mail|ip|host|server))?(?: (?:address|domain|mailbox|account|host|name|ip|server))?(?: name)?"
     r"|(?:the )?ip(?: address)?|submitter|submitting user|(?:errors to|list unsubscribe|unsubscribe|bounce|reply) (?:address|mailbox|domain)|(?:from|to|cc|sender|reply to) header|(?:header|message id|mailgun|sendgrid|api|relay) (?:from )?(?:address|domain|account|user)"
     r"|from (?:user|mailbox|account)|mail from (?:this |the )?(?:user|account|mailbox)"
-    r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|mail from|mailfrom"
+    r"|originator|(?:mail |envelope |header )from (?:address|domain|header|field|host|mailbox)|from (?:address|header|field|domain)|envelope from|header from|mail from|mailfrom"
     r"|return (?:path|address)|reply (?:to )?address|(?:smtp )?client (?:host(?:name)?|ip|address|name)"
     r"|(?:votre|notre) (?:adresse|domaine|serveur)|adresse (?:ip|du serveur)|(?:direccion|indirizzo|endereco) ip|ip[ -](?:adresse?|адрес)|(?:ihre|eure) (?:adresse|domain|mailadresse)"
     r"|ваш\w* (?:адрес|домен|сервер|ip)|адрес сервера|vostro (?:indirizzo|dominio|server)|uw (?:adres|domein|server)"
