@@ -12,7 +12,6 @@ LONGEST_LEAD = 3000
 LONGEST_SIGNATURE = 1500
 LEAST_LINES = 16
 
-_BLANK = re.compile(r"(?:(?<=\n)>[> ]*|[ \t]+)(?=\n)")
 _YOUR_LETTER = re.compile(
     r"^[ \t]*your (?:message|document)[ \t]*:[^\n@]{0,300}(?=\n+[ \t]*(?:was not|could not be|wasn't) delivered\b)",
     re.IGNORECASE | re.MULTILINE,
@@ -34,7 +33,8 @@ def written(parts: list[Part]) -> str:
     """Return what is written for people: the plain texts, else the pages; without signatures and needless space."""
     notice = _without_signature(_texts(parts))
     if " \n" in notice or "\t\n" in notice or "\n>" in notice:
-        notice = _BLANK.sub("", notice)
+        lines = notice.split("\n")
+        notice = "\n".join("" if line[:1] == ">" and not line.strip("> ") else line.rstrip(" \t") for line in lines)
     return _single_spaced(notice)
 
 
