@@ -155,14 +155,14 @@ def _split(part: Part) -> list[bytes]:
             return []
         mark = guess[1].removesuffix(b"--")
     pieces = body.split(b"\n--" + mark)
-    found: list[bytes] = []
+    found: list[list[bytes]] = []
     for piece in pieces[1:]:
         if piece.startswith(b"--"):
             break
         line, _, content = piece.partition(b"\n")
         if not line.strip():
-            found.append(content)
+            found.append([content])
         elif found:
             # The boundary of a part within begins with this one.
-            found[-1] += b"\n--" + mark + piece
-    return found
+            found[-1] += [b"\n--", mark, piece]
+    return [b"".join(part) for part in found]
