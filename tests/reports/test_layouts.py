@@ -107,7 +107,7 @@ def page(head, body):
 
 
 CHANGES = {
-    "a page": of_one_text(lambda head, body: page(head, body) if body.isascii() else None),
+    "a page": of_one_text(lambda head, body: page(head, body) if body.isascii() and b"\x1b" not in body else None),
     "empty lines between": of_one_text(lambda head, body: head + b"\n\n" + body.replace(b"\n", b"\n\n")),
     "quoted": of_one_text(lambda head, body: head + b"\n\n> " + body.replace(b"\n", b"\n> ")),
     "line ends": lambda mail: mail.replace(b"\n", b"\r\n"),

@@ -55,6 +55,11 @@ _IN_VAIN = re.compile(r"unable|\bnot\b|n['’]t\b|fail|\btr(?:y|ied|ying)\b|atte
 _SENTENCE = re.compile(r"[.!?;][ \t]|\n")
 
 
+_MORE = re.compile(
+    rf"[>\"')\]]{{0,3}}[ \t]?[,;][ \t]{{0,4}}[<\"'(\[]{{0,2}}(?:smtp:|mailto:)?({_A})", re.IGNORECASE | re.UNICODE
+)
+"""The next of a list of addresses."""
+_TO = re.compile(r"[>|\t ]{0,8}(?:to|cc)[ \t]*:", re.IGNORECASE)
 _OF_A_LETTER = re.compile(
     r"[>|\t ]{0,8}(?:list-[a-z\-]{2,20}|reply-to|return-path|errors-to|sender|message-id|in-reply-to|references|received|feedback-id|dkim-signature|mail from)[ \t]*:",
     re.IGNORECASE,
@@ -137,7 +142,7 @@ def _set_apart(text: str, not_them: set[str]) -> tuple[list[str], list[str]]:
         found = [
             one.strip(".")
             for match in pattern.finditer(text)
-            for one in match.groups()
+            for one in (*match.groups(), *_beside(text, match.end()))
             if one and not one.strip(".").startswith("@")
             if pattern is not _LOOSELY or not _advised(text[max(0, match.start() - 80) : match.start()])
         ]
@@ -149,6 +154,20 @@ def _set_apart(text: str, not_them: set[str]) -> tuple[list[str], list[str]]:
             return [one for one in people if not inward(one)] or people, offices
         offices = offices or [one for one in found if not DAEMONS.match(one)]
     return [], offices
+
+
+def _beside(text: str, at: int) -> list[str]:
+    """Return whom a list names that goes on behind an address on its line."""
+    if _TO.match(text, text.rfind("\n", 0, at) + 1):
+        # To whom it was written, not who failed.
+        return []
+    # The pattern before may have taken the sign that parts them.
+    at -= text[max(at - 1, 0) : at] in {",", ";"}
+    found: list[str] = []
+    while len(found) < MOST_RECIPIENTS and (more := _MORE.match(text, at)):
+        found.append(more[1])
+        at = more.end()
+    return found
 
 
 def _blamed(text: str) -> list[str]:
