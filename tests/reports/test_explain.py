@@ -74,3 +74,17 @@ def test_a_file_that_is_not_there_is_said_and_the_others_are_read(tmp_path):
 def test_without_a_file_the_use_is_wrong():
     """Exit 2, as for every wrong use."""
     assert explain().returncode == 2
+
+
+def test_many_files_are_told_of_in_their_order(tmp_path):
+    """More files than one process reads: every line as if each were read alone, one behind the other, and what is missing said."""
+    mails = [
+        MAILS / "domino.eml",
+        tmp_path / "none.eml",
+        MAILS / "postfix_two_recipients.eml",
+        MAILS / "vacation_unix.eml",
+    ]
+    few, many = explain(*mails), explain(*(mails * 60))
+    assert many.stdout == few.stdout * 60
+    assert many.stderr.splitlines() == few.stderr.splitlines() * 60
+    assert many.returncode == 1
