@@ -362,8 +362,10 @@ class TestWithoutRedis:
     async def test_a_form_still_answers(self, client, anonymous, db):
         """A count is worth less than a subscriber; yet nobody may send as much as they like: the process counts by itself."""
         form = await make_form(client)
-        answers = [(await submit(anonymous, form)).status_code for _ in range(32)]
-        assert answers == [202] * 30 + [429] * 2
+        # As many as two windows take, and one more: a minute may end in between.
+        answers = [(await submit(anonymous, form)).status_code for _ in range(61)]
+        assert answers[:30] == [202] * 30
+        assert 429 in answers
         assert len(await letters(db)) == 1
 
 
