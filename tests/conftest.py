@@ -72,9 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and not present():
-            # A newcomer without the tool still gets every other test; the reason is shown at the end of the run.
+            left_out = pytest.mark.skip(reason=f"left out: {tool} not found")  # a newcomer still gets every other test
             for item in marked:
-                item.add_marker(pytest.mark.skip(reason=f"left out: {tool} not found"))
+                item.add_marker(left_out)
 
 
 @contextlib.contextmanager
