@@ -14,6 +14,7 @@ from mailbase.sending.mx.transport import Directory, MxTransport
 from mailbase.sending.outcomes import Envelope, Outcome
 from mailbase.sending.providers.providers import Limits, Providers
 from mailbase.sending.smtp.session import Timeouts
+from smtp_peer import EHLO, SmtpPeer
 
 QUICK = Timeouts(connect=0.5, greeting=0.5, ehlo=0.5, starttls=1, mail=2, rcpt=2, data=2, content=2, idle=5, quit=0.5)
 BODY = b"Subject: Hello\r\n\r\nHello.\r\n"
@@ -132,3 +133,26 @@ async def policy_server(context, text, *, status="200 OK", kind="text/plain; cha
     server = await asyncio.start_server(serve, **where, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1], asked
+
+
+TLS_EHLO = EHLO.replace("250-8BITMIME", "250-STARTTLS\n250-8BITMIME")
+
+
+def peer(place, host="127.0.0.1", answers=None, **kw) -> SmtpPeer:
+    return SmtpPeer(answers, host=host, port=place.port, **kw)
+
+
+async def until(condition) -> None:
+    """Wait until something that happens elsewhere is so; five seconds at most."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def until_it_is(condition) -> None:
+    """As :func:`until`, of something that has to be awaited."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
